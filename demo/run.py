@@ -1,0 +1,99 @@
+"""`make demo`: the real Claude Code on the real mlx_lm.server, in a scratch folder, and what was measured.
+
+    python -m demo.run
+
+The model is made here in seconds and has random weights: it answers with random words. What is real is everything
+else: the client, its prompt of some 15,000 tokens, the server, its prompt cache, and the figures.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from anyclaude.cli.status import print_turns
+from demo.mlx_server import has_openblas, mlx_server
+
+ROOT = Path(__file__).parent.parent / ".demo"
+PROMPTS = (
+    ("a first question", ["-p", "Say hello to this folder."]),
+    ("the same conversation, continued", ["--continue", "-p", "And once more, please."]),
+)
+
+
+def main() -> int:
+    shutil.rmtree(ROOT / "home", ignore_errors=True)
+    work = ROOT / "home" / "scratch"
+    work.mkdir(parents=True)
+    environment = demo_environment(ROOT / "home")
+    print("anyclaude demo: the real Claude Code and the real mlx_lm.server on this machine, nothing else.")
+    print("The model is a toy with random weights, made here: expect random words, and look at the figures.\n")
+    if sys.platform == "linux" and not has_openblas():
+        print("(libopenblas0-pthread is not installed: reading the prompt takes about five times longer)\n")
+    with mlx_server(ROOT) as url:
+        try:
+            status = _run_prompts(url, work, environment)
+            _print_turns(environment)
+        finally:
+            _anyclaude(["stop", "--force"], work, environment, capture=True)
+    print("\nTry it with a model of your own:  .venv/bin/anyclaude  (and .venv/bin/anyclaude --help)")
+    return status
+
+
+def _run_prompts(url: str, work: Path, environment: dict[str, str]) -> int:
+    for title, arguments in PROMPTS:
+        command = ["--mode", "mlx-lm", "--base-url", url, *arguments]
+        print(f"{title}:\n  $ anyclaude {' '.join(command)}", flush=True)
+        started = time.monotonic()
+        done = _anyclaude(command, work, environment)
+        print(f"  ({time.monotonic() - started:.1f} s in all, start of the client included)\n", flush=True)
+        if done.returncode != 0:
+            print(f"Claude Code ended with status {done.returncode}; the gateway's log: {ROOT}/home/state/anyclaude")
+            return done.returncode
+    return 0
+
+
+def _print_turns(environment: dict[str, str]) -> None:
+    answer = _anyclaude(["status", "--json"], ROOT, environment, capture=True)
+    turns = [turn for server in json.loads(answer.stdout)["servers"] for turn in server["turns"]]
+    print("Measured (tokens as mlx_lm.server counted them; first = until the first piece of the answer):\n")
+    print_turns(turns)
+    if len(turns) > 1 and turns[0]["tokens_prefilled"] and turns[-1]["tokens_prefilled"] is not None:
+        first, last = turns[0], turns[-1]
+        print(f"\nThe first turn read {first['tokens_prefilled']:,} tokens, the last one {last['tokens_prefilled']:,}.")
+
+
+def _anyclaude(
+    arguments: list[str], folder: Path, environment: dict[str, str], *, capture: bool = False
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "anyclaude", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=capture, text=True, check=False
+    )
+
+
+def demo_environment(home: Path) -> dict[str, str]:
+    """Folders of its own for everything, so that nothing of the person's is read or written."""
+    runtime = home / "runtime"
+    runtime.mkdir(parents=True, mode=0o700)
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ANYCLAUDE_", "CLAUDE", "ANTHROPIC"))
+    }
+    client = shutil.which("claude") or str(Path(sys.executable).parent / "claude")
+    return ours | {
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / "claude"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_RUNTIME_DIR": str(runtime),
+        "ANYCLAUDE_CLIENT": client,
+        "CLAUDE_CODE_MAX_RETRIES": "2",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

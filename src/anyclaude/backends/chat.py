@@ -1,0 +1,143 @@
+"""Servers that speak OpenAI chat completions, through the translation and one profile."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+import msgspec
+
+from anyclaude.backends.failures import error_in_stream, error_of
+from anyclaude.backends.http import CONNECT_S, Clients, faults_as_errors
+from anyclaude.backends.kinds import KINDS
+from anyclaude.backends.seam import Count, Item, Progress, Target, Turn
+from anyclaude.errors import BackendFailed
+from anyclaude.prompt.canonical import Prompt, canonical
+from anyclaude.translate.request import chat_request
+from anyclaude.translate.stream import StreamTranslator
+from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
+from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
+
+CHARACTERS_PER_TOKEN = 4
+_MLX_PROGRESS = re.compile(r"keepalive (\d+)/(\d+)")
+_MAX_ERROR_BYTES = 1 << 20
+
+
+class ChatBackend:
+    def __init__(self, target: Target, clients: Clients) -> None:
+        self._target = target
+        self._clients = clients
+        self._kind = KINDS[target.kind]
+        self._name = f"{self._kind.title} at {target.base_url}"
+        self._url = chat_url(target.base_url)
+
+    async def open(self, turn: Turn) -> AsyncIterator[Item]:
+        async with (
+            faults_as_errors(self._name, self._target.silence_s),
+            self._clients.of(self._url).stream(
+                "POST",
+                self._url,
+                content=self._body(turn),
+                headers=self._headers(),
+                timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
+            ) as response,
+        ):
+            if response.status_code != 200:
+                body = await read_limited(response)
+                raise error_of(self._name, response.status_code, response.headers, body)
+            async for item in self._answer(response, turn):
+                yield item
+
+    async def count(self, turn: Turn) -> Count:
+        return Count(estimate_tokens(turn), is_measured=False)
+
+    def _body(self, turn: Turn) -> bytes:
+        wanted, most = turn.request.max_tokens, self._target.max_output_tokens
+        limit = min(wanted, most) if wanted and most else wanted
+        names_model = self._kind.profile.sends_model or self._target.is_model_chosen
+        request = chat_request(
+            canonical(turn.request),
+            turn.request,
+            self._kind.profile,
+            model=turn.model if names_model else None,
+            max_tokens=limit,
+        )
+        return encode_chat(request)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        if self._target.api_key:
+            headers["authorization"] = f"Bearer {self._target.api_key}"
+        return headers
+
+    async def _answer(self, response: httpx2.Response, turn: Turn) -> AsyncIterator[Item]:
+        translator = StreamTranslator(
+            message_id=turn.message_id,
+            model=turn.request.model,
+            new_call_id=lambda: f"toolu_{secrets.token_hex(12)}",
+            stop_sequences=turn.request.stop_sequences,
+        )
+        started = False
+        async for found in self._read(response):
+            items = list(translator.feed(found)) if isinstance(found, Chunk) else [found]
+            if not started:
+                started = True
+                yield translator.start()
+            for item in items:
+                yield item
+        if not translator.has_finish_reason:
+            when = "in the middle of its answer" if started else "before it answered"
+            raise BackendFailed(f"{self._name} broke off {when}")
+        for event in translator.finish():
+            yield event
+
+    async def _read(self, response: httpx2.Response) -> AsyncIterator[Chunk | Progress]:
+        """Chunks as they arrive; a body that is not a stream is one chunk."""
+        if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
+            yield self._chunk(await read_limited(response))
+            return
+        decoder = SseDecoder()
+        async for data in response.aiter_bytes():
+            for item in decoder.feed(data):
+                for found in self._item(item):
+                    yield found
+
+    def _item(self, item: ServerEvent | Comment) -> Iterator[Chunk | Progress]:
+        if isinstance(item, Comment):
+            if progress := _MLX_PROGRESS.fullmatch(item.text):
+                yield Progress(int(progress[1]), int(progress[2]))
+        elif item.data != b"[DONE]":
+            chunk = self._chunk(item.data)
+            if chunk.prompt_progress is not None:
+                yield Progress(chunk.prompt_progress.processed, chunk.prompt_progress.total)
+            yield chunk
+
+    def _chunk(self, data: bytes) -> Chunk:
+        try:
+            chunk = decode_chunk(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BackendFailed(f"{self._name} sent something that is not a chat completion: {error}") from None
+        if bytes(chunk.error) not in (b"", b"null"):
+            raise error_in_stream(self._name, data)
+        return chunk
+
+
+def chat_url(base_url: str) -> str:
+    """Accepts an address with or without `/v1`."""
+    return f"{base_url}/chat/completions" if base_url.endswith("/v1") else f"{base_url}/v1/chat/completions"
+
+
+async def read_limited(response: httpx2.Response) -> bytes:
+    """The first mebibyte of a body: an error page has no business being longer."""
+    body = b""
+    async for data in response.aiter_bytes():
+        body += data
+        if len(body) >= _MAX_ERROR_BYTES:
+            break
+    return body
+
+
+def estimate_tokens(turn: Turn) -> int:
+    """For servers that cannot be asked: characters of the canonical prompt by four, an estimate and called so."""
+    prompt: Prompt = canonical(turn.request)
+    return -(-len(msgspec.json.encode(prompt)) // CHARACTERS_PER_TOKEN)

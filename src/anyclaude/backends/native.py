@@ -1,0 +1,114 @@
+"""Servers that speak the Messages API themselves: the request goes with only the model's name changed, the events come
+back as they are, under the name that the client asked for (it drops its own thinking when the name differs)."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx2
+import msgspec
+
+from anyclaude.backends.chat import estimate_tokens, read_limited
+from anyclaude.backends.failures import error_in_stream, relayed_error
+from anyclaude.backends.http import CONNECT_S, Clients, faults_as_errors
+from anyclaude.backends.kinds import KINDS
+from anyclaude.backends.seam import Count, Item, Target, Turn
+from anyclaude.errors import BackendFailed
+from anyclaude.wire.events import Foreign
+from anyclaude.wire.sse import ServerEvent, SseDecoder
+
+_VERSION = "2023-06-01"
+_LAST = frozenset({"message_stop", "error"})
+
+
+class NativeBackend:
+    def __init__(self, target: Target, clients: Clients) -> None:
+        self._target = target
+        self._clients = clients
+        self._name = f"{KINDS[target.kind].title} at {target.base_url}"
+        self._url = messages_url(target.base_url)
+
+    async def open(self, turn: Turn) -> AsyncIterator[Item]:
+        async with (
+            faults_as_errors(self._name, self._target.silence_s),
+            self._clients.of(self._url).stream(
+                "POST",
+                self._url,
+                content=self._body(turn, stream=True),
+                headers=self._headers(turn),
+                timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
+            ) as response,
+        ):
+            if response.status_code != 200:
+                body = await read_limited(response)
+                raise relayed_error(self._name, response.status_code, response.headers, body)
+            async for event in self._events(response, turn):
+                yield event
+
+    async def count(self, turn: Turn) -> Count:
+        url = f"{self._url}/count_tokens"
+        async with faults_as_errors(self._name, self._target.silence_s):
+            response = await self._clients.of(url).post(
+                url,
+                content=self._body(turn, stream=None),
+                headers=self._headers(turn),
+                timeout=httpx2.Timeout(30.0, connect=CONNECT_S),
+            )
+        if response.status_code in (404, 405, 501):
+            return Count(estimate_tokens(turn), is_measured=False)
+        if response.status_code != 200:
+            raise relayed_error(self._name, response.status_code, response.headers, response.content)
+        try:
+            return Count(msgspec.json.decode(response.content)["input_tokens"], is_measured=True)
+        except (msgspec.DecodeError, KeyError, TypeError):
+            raise BackendFailed(f"{self._name} sent a token count that cannot be read") from None
+
+    def _body(self, turn: Turn, *, stream: bool | None) -> bytes:
+        fields = cast("dict[str, Any]", msgspec.json.decode(turn.body))
+        fields["model"] = turn.model
+        if stream is not None:
+            fields["stream"] = stream
+        most = self._target.max_output_tokens
+        if most is not None and turn.request.max_tokens is not None:
+            fields["max_tokens"] = min(turn.request.max_tokens, most)
+        return msgspec.json.encode(fields)
+
+    def _headers(self, turn: Turn) -> dict[str, str]:
+        headers = {"content-type": "application/json", "anthropic-version": _VERSION}
+        if turn.betas:
+            headers["anthropic-beta"] = turn.betas
+        if self._target.api_key:
+            headers["x-api-key"] = self._target.api_key
+            if self._target.kind != "claude":
+                headers["authorization"] = f"Bearer {self._target.api_key}"
+        return headers
+
+    async def _events(self, response: httpx2.Response, turn: Turn) -> AsyncIterator[Item]:
+        decoder = SseDecoder()
+        last = ""
+        async for data in response.aiter_bytes():
+            for item in decoder.feed(data):
+                if isinstance(item, ServerEvent):
+                    event = self._event(item, turn)
+                    if not last and event.name == "error":
+                        raise error_in_stream(self._name, event.data)
+                    last = event.name
+                    yield event
+        if last not in _LAST:
+            raise BackendFailed(f"{self._name} broke off in the middle of its answer")
+
+    def _event(self, item: ServerEvent, turn: Turn) -> Foreign:
+        try:
+            fields = msgspec.json.decode(item.data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BackendFailed(f"{self._name} sent an event that is not JSON") from None
+        name = str(fields.get("type") or item.name)
+        message = fields.get("message")
+        if name == "message_start" and isinstance(message, dict):
+            message["model"] = turn.request.model
+            return Foreign(name, msgspec.json.encode(fields))
+        return Foreign(name, item.data)
+
+
+def messages_url(base_url: str) -> str:
+    """Accepts an address with or without `/v1`."""
+    return f"{base_url}/messages" if base_url.endswith("/v1") else f"{base_url}/v1/messages"

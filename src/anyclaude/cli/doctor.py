@@ -1,0 +1,149 @@
+"""`anyclaude doctor`: what is there, what is wrong, and what to do about it."""
+
+import asyncio
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from msgspec import Struct
+
+from anyclaude.backends.discovery import Found
+from anyclaude.backends.http import Clients
+from anyclaude.backends.kinds import KINDS
+from anyclaude.cli.config import unknown_variables
+from anyclaude.cli.show import print_json
+from anyclaude.cli.version import client_version
+from anyclaude.config.settings import Settings
+from anyclaude.errors import AnyclaudeError, ClientMissing
+from anyclaude.launch.arguments import CommandLine
+from anyclaude.launch.choose import SMALL_WINDOW, find, goes_straight, search
+from anyclaude.launch.client_settings import find_redirects
+from anyclaude.launch.environment import redirects
+from anyclaude.launch.local_model import hub_folder, window_of
+from anyclaude.paths import Folders
+from anyclaude.server.handshake import all_addresses
+
+Level = Literal["ok", "note", "problem"]
+_TESTED_CLIENT = "2.1.330"
+_LITTLE_MEMORY = 4 << 30
+
+
+class Finding(Struct, frozen=True):
+    """`what` is the fact; `do` is the remedy, empty where none is needed."""
+
+    level: Level
+    topic: str
+    what: str
+    do: str = ""
+
+
+def doctor(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
+    """Exit status 1 where something keeps a launch from working."""
+    findings = list(_findings(settings, folders, environ))
+    if "--json" in line.flags:
+        print_json({"findings": findings})
+    else:
+        for finding in findings:
+            print(f"{finding.level:<8} {finding.topic}: {finding.what}")
+            if finding.do:
+                print(f"{'':<8} {finding.do}")
+    return int(any(finding.level == "problem" for finding in findings))
+
+
+def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield _client(settings, environ)
+    yield from asyncio.run(_backends(settings, hub_folder(environ)))
+    yield from _gateway(settings, folders)
+    yield from _overrides(environ)
+    yield _memory()
+
+
+def _client(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    try:
+        version = client_version(settings, environ)
+    except ClientMissing as error:
+        return Finding("problem", "client", error.message)
+    if version.startswith(_TESTED_CLIENT):
+        return Finding("ok", "client", f"Claude Code {version}")
+    do = f"tested with {_TESTED_CLIENT}; if something is odd: npm install -g @anthropic-ai/claude-code@{_TESTED_CLIENT}"
+    return Finding("note", "client", f"Claude Code {version}", do)
+
+
+async def _backends(settings: Settings, hub: Path) -> list[Finding]:
+    if goes_straight(settings):
+        return [Finding("ok", "backend", "mode claude: Claude Code runs with nothing of ours")]
+    clients = Clients()
+    try:
+        if settings.mode is None and settings.base_url is None:
+            servers = await search(clients)
+        else:
+            servers = [(await find(settings, clients))[0]]
+    except AnyclaudeError as error:
+        return [Finding("problem", "backend", error.message)]
+    finally:
+        await clients.close()
+    if not servers:
+        hints = "; or: ".join(kind.hint for kind in KINDS.values() if kind.ports)
+        return [Finding("problem", "backend", "no model server runs on the usual ports", f"start one: {hints}")]
+    return [finding for server in servers for finding in _server(server, hub)]
+
+
+def _server(server: Found, hub: Path) -> Iterator[Finding]:
+    place = f"{server.title} at {server.base_url}"
+    if server.problem is not None:
+        yield Finding("problem", "backend", f"{place}: {server.problem}", "wait until it is ready, or look at its log")
+    elif not server.models:
+        yield Finding("note", "backend", f"{place} lists no models", "load one there, or name one with --model")
+    else:
+        yield Finding("ok", "backend", f"{place}, {len(server.models)} model(s)")
+    for model in server.models:
+        window = model.context_window or window_of(model.id, hub)
+        if model.is_loaded and window is not None and window < SMALL_WINDOW:
+            hint = KINDS[server.kind].hint
+            do = f"Claude Code's prompt takes about 14,000 tokens; load it with more, for example: {hint}"
+            yield Finding("note", "context", f"{model.id} reads {window:,} tokens", do)
+
+
+def _gateway(settings: Settings, folders: Folders) -> Iterator[Finding]:
+    addresses = all_addresses(folders.runtime)
+    for address in addresses:
+        yield Finding("ok", "gateway", f"{address.version} runs at {address.url}, pid {address.pid}")
+    if not addresses:
+        yield Finding("ok", "gateway", "not running; it starts with the next launch")
+        if settings.port and not _is_free(settings.port):
+            do = "choose another with --port, or leave it out for any free one"
+            yield Finding("problem", "gateway", f"port {settings.port} is taken by another program", do)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[Finding]:
+    for redirect in find_redirects(Path.cwd(), environ):
+        what = f"{redirect.file} sets {redirect.name}"
+        if redirect.wins:
+            do = "managed settings win over ours: ask whoever manages this machine"
+            yield Finding("problem", "settings", what, do)
+        else:
+            yield Finding("note", "settings", what, "anyclaude sets it aside for its sessions; nothing to do")
+    if names := sorted(name for name in environ if redirects(name)):
+        yield Finding("note", "environment", f"{', '.join(names)} set", "not passed on in local modes; nothing to do")
+    for name in unknown_variables(environ):
+        yield Finding("note", "environment", f"{name} is set, but no setting has that name", "anyclaude config")
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    what = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    if memory.available < _LITTLE_MEMORY:
+        return Finding("note", "memory", what, "a model may not fit: close something, or choose a smaller one")
+    return Finding("ok", "memory", what)

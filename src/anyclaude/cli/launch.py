@@ -1,0 +1,80 @@
+"""`anyclaude …`: from the settings to Claude Code, or to a description of what would run."""
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from anyclaude.config.settings import Settings
+from anyclaude.launch.arguments import CLIENT_SESSION_WORDS, CLIENT_WORDS, CommandLine
+from anyclaude.launch.choose import choose, goes_straight
+from anyclaude.launch.client import become, find_client
+from anyclaude.launch.local_model import hub_folder
+from anyclaude.launch.overlay import Door
+from anyclaude.launch.session import Plan, lingers, open_door, plan, with_overlay, write_overlay
+from anyclaude.paths import Folders
+
+_HIDDEN = Door("http://127.0.0.1:PORT", "(a token made at launch)")
+
+
+def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
+    """Does not return when the client starts."""
+    arguments = line.client
+    if needs_no_gateway(arguments) or goes_straight(settings):
+        return _launch_straight(line, settings, environ)
+    client = None if "--no-launch" in line.flags else find_client(settings.client, environ.get("PATH"))
+    choice = asyncio.run(choose(settings, hub_folder(environ)))
+    _say(*choice.notes)
+    if "--dry-run" in line.flags:
+        _print_plan(client or "claude", plan(_HIDDEN, choice, arguments, environ))
+        return 0
+    door = open_door(settings, choice, folders, environ, lingers=lingers(arguments))
+    prepared = plan(door, choice, arguments, environ)
+    _say(*prepared.warnings)
+    if client is None:
+        return _wait(prepared)
+    path = write_overlay(prepared, folders)
+    become(client, with_overlay(prepared.arguments, path), prepared.environment)
+    raise AssertionError("exec does not return")
+
+
+def needs_no_gateway(arguments: tuple[str, ...]) -> bool:
+    """A word of the client's own that runs no model."""
+    return bool(arguments) and arguments[0] in CLIENT_WORDS - CLIENT_SESSION_WORDS
+
+
+def _launch_straight(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> int:
+    client = find_client(settings.client, environ.get("PATH"))
+    if "--dry-run" in line.flags:
+        print(shlex.join([client, *line.client]))
+        return 0
+    become(client, line.client, environ)
+    raise AssertionError("exec does not return")
+
+
+def _say(*lines: str) -> None:
+    """For the person, on standard error: standard output belongs to the client."""
+    for line in lines:
+        print(f"anyclaude: {line}", file=sys.stderr)
+
+
+def _print_plan(client: str, prepared: Plan) -> None:
+    removed = sorted(name for name in os.environ if name not in prepared.environment)
+    print(shlex.join([client, "--settings", "OVERLAY", *prepared.arguments]))
+    print(f"\nvariables taken out of its environment: {', '.join(removed) or 'none'}")
+    print("\nOVERLAY, a private file of this session:")
+    print(msgspec.json.format(msgspec.json.encode(prepared.overlay), indent=2).decode())
+
+
+def _wait(prepared: Plan) -> int:
+    """The settings as shell commands, and then the session for as long as this process lives."""
+    for name, value in prepared.overlay["env"].items():
+        print(f"export {name}={shlex.quote(value)}")
+    sys.stdout.flush()
+    _say("the gateway serves these settings until this command ends (Ctrl-C)")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    return 0

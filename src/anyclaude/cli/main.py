@@ -1,0 +1,82 @@
+"""The command: parse, read the settings, hand over. Every failure is one message and an exit status."""
+
+import os
+import sys
+
+from anyclaude.errors import AnyclaudeError
+from anyclaude.launch.arguments import CommandLine, parse
+
+
+def run() -> None:
+    """The console script."""
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except AnyclaudeError as error:
+        print(f"anyclaude: {error.message}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)
+
+
+def main(arguments: list[str]) -> int:
+    """Each command's module is imported when it is used: `--help` answers at once."""
+    line = parse(arguments)
+    if line.flags & {"--help", "-h"}:
+        from anyclaude.cli.help import help_text
+
+        print(help_text(), end="")
+        return 0
+    return _run(line)
+
+
+def _run(line: CommandLine) -> int:
+    from anyclaude.config.environment import environment, own_folders
+    from anyclaude.config.settings import read_settings
+
+    environ, folders = environment(), own_folders()
+    settings = read_settings(line.options, environ, folders.settings_file)
+    if "--version" in line.flags:
+        from anyclaude.cli.version import print_version
+
+        return print_version(settings, environ)
+    match line.word:
+        case None:
+            from anyclaude.cli.launch import launch
+
+            return launch(line, settings, folders, environ)
+        case "serve":
+            from anyclaude.cli.serve import serve
+
+            return serve(line, settings, environ)
+        case "status":
+            from anyclaude.cli.status import status
+
+            return status(line, folders)
+        case "stop":
+            from anyclaude.cli.status import stop
+
+            return stop(line, folders)
+        case "models":
+            from anyclaude.cli.models import models
+
+            return models(line, settings, environ)
+        case "config":
+            from anyclaude.cli.config import show_config
+
+            return show_config(line, settings, folders, environ)
+        case "doctor":
+            from anyclaude.cli.doctor import doctor
+
+            return doctor(line, settings, folders, environ)
+        case "logs":
+            from anyclaude.cli.logs import logs
+
+            return logs(line, folders)
+        case word:
+            raise AssertionError(word)

@@ -1,0 +1,98 @@
+"""`anyclaude status` and `anyclaude stop`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from anyclaude.cli.show import or_dash, print_columns, print_json, seconds
+from anyclaude.errors import UsageError
+from anyclaude.launch.arguments import CommandLine
+from anyclaude.launch.server import ServerClient
+from anyclaude.paths import Folders
+from anyclaude.server.handshake import all_addresses
+
+_SHOWN = 10
+_STOP_S = 15.0
+
+
+def status(line: CommandLine, folders: Folders) -> int:
+    servers = [_read(ServerClient(address)) for address in all_addresses(folders.runtime)]
+    if "--json" in line.flags:
+        print_json({"servers": servers})
+        return 0
+    if not servers:
+        print("no gateway is running (it starts with the next launch)")
+    for server in servers:
+        _print_server(server)
+    return 0
+
+
+def _read(client: ServerClient) -> dict[str, Any]:
+    found = client.get("/anyclaude/statistics")
+    return {"url": client.address.url, "pid": client.address.pid, **found, **client.get("/anyclaude/turns")}
+
+
+def _print_server(server: Mapping[str, Any]) -> None:
+    facts = server["server"]
+    draining = ", stops after its last session" if facts["is_draining"] else ""
+    print(f"gateway {facts['version']} at {server['url']}, pid {server['pid']}, up {_age(facts['uptime_s'])}{draining}")
+    for session in server["sessions"]:
+        backend = f"{session['backend']} at {session['base_url']}"
+        print(f"  session {session['id']}  {session['model'] or 'any model'} on {backend}")
+        print(f"          pid {session['pid']} in {session['project']}")
+    for reading in facts["reading"]:
+        print(f"  reading a prompt for {reading['model']}: {reading['n_read']:,} of {reading['n_total']:,} tokens")
+    if server["turns"]:
+        print()
+        print_turns(server["turns"][-_SHOWN:])
+
+
+def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:
+    """A dash is a figure that the backend did not tell."""
+    rows = [("turn", "class", "model", "prompt", "cached", "out", "first", "whole", "end")]
+    rows += [
+        (
+            str(turn["id"]),
+            or_dash(turn["request_class"]),
+            turn["model"].rpartition("/")[2],
+            or_dash(turn["tokens_prompt"]),
+            or_dash(turn["tokens_cached"]),
+            or_dash(turn["tokens_out"]),
+            seconds(turn["ttft_s"]),
+            seconds(turn["duration_s"]),
+            turn["error"] or or_dash(turn["stop_reason"]),
+        )
+        for turn in turns
+    ]
+    print_columns(rows, right=frozenset({3, 4, 5, 6, 7}))
+
+
+def _age(age_s: float) -> str:
+    minutes = int(age_s) // 60
+    return f"{int(age_s)} s" if minutes == 0 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def stop(line: CommandLine, folders: Folders) -> int:
+    stopped: list[int] = []
+    for address in all_addresses(folders.runtime):
+        client = ServerClient(address)
+        running = client.get("/anyclaude/statistics")["sessions"]
+        if running and "--force" not in line.flags:
+            where = ", ".join(f"pid {session['pid']} in {session['project']}" for session in running)
+            raise UsageError(f"Claude Code still runs on this gateway ({where}). Close it, or: anyclaude stop --force")
+        client.post("/anyclaude/stop")
+        _wait_for_end(client)
+        stopped.append(address.pid)
+    if "--json" in line.flags:
+        print_json({"stopped": stopped})
+    elif stopped:
+        print("stopped")
+    else:
+        print("no gateway is running")
+    return 0
+
+
+def _wait_for_end(client: ServerClient) -> None:
+    deadline = time.monotonic() + _STOP_S
+    while client.address.is_alive and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -1,0 +1,1 @@
+"""Settings, read once, each with the place it came from."""

@@ -1,0 +1,186 @@
+"""Which server and model this launch uses: what the person named, else what runs on the usual ports."""
+
+import asyncio
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from anyclaude.backends.discovery import Found, Model, asker, expect, identify
+from anyclaude.backends.http import Clients
+from anyclaude.backends.kinds import KINDS
+from anyclaude.backends.seam import Target
+from anyclaude.config.settings import Settings
+from anyclaude.errors import NoBackend, SettingError
+from anyclaude.launch.local_model import window_of
+
+ASSUMED_WINDOW = 65_536
+SMALL_WINDOW = 24_000
+_MANY = 20
+_SMALLEST_OUTPUT, _LARGEST_OUTPUT = 4096, 32_000
+_STRICT = frozenset({"ollama", "lmstudio", "vllm", "openrouter"})
+_LOADS_ON_DEMAND = frozenset({"ollama", "lmstudio"})
+
+
+class Choice(Struct, frozen=True):
+    """`model` is the name that the client shows, None for its own choice; `window` is what it is told to
+    reckon with, in tokens; `notes` are for the person."""
+
+    target: Target
+    model: str | None
+    window: int
+    notes: tuple[str, ...] = ()
+
+
+def kind_of_mode(settings: Settings) -> str | None:
+    """The kind of server that the mode names. Raises SettingError for a name that is neither kind nor backend."""
+    mode = settings.mode
+    if mode is None:
+        return None
+    if mode in settings.backend_names:
+        if settings.kind is not None and settings.kind not in KINDS:
+            raise SettingError(f"[backends.{mode}]: unknown kind {settings.kind!r}; known are {', '.join(KINDS)}")
+        return settings.kind
+    if mode in KINDS:
+        return mode
+    names = [*KINDS, *settings.backend_names]
+    close = difflib.get_close_matches(mode, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+    raise SettingError(f"unknown mode {mode!r} (from {settings.sources.get('mode', 'option')}); {hint}")
+
+
+def goes_straight(settings: Settings) -> bool:
+    """Mode `claude` without a key: Claude Code with nothing of ours."""
+    return kind_of_mode(settings) == "claude" and settings.api_key is None
+
+
+async def choose(settings: Settings, hub: Path) -> Choice:
+    """Raises NoBackend or SettingError with what to do."""
+    clients = Clients()
+    try:
+        found, others = await find(settings, clients)
+    finally:
+        await clients.close()
+    return _choice(settings, found, others, hub)
+
+
+async def search(clients: Clients) -> list[Found]:
+    """Everything that answers on the usual ports of this machine. No key is sent: nobody named these servers."""
+    ports = dict.fromkeys(port for kind in KINDS.values() for port in kind.ports)
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    found = await asyncio.gather(*(identify(asker(clients, url, None), url) for url in urls))
+    return [server for server in found if server is not None]
+
+
+async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]]:
+    kind = kind_of_mode(settings)
+    key = settings.api_key.reveal() if settings.api_key else None
+    if kind is not None:
+        url = settings.base_url or KINDS[kind].default_url
+        if url is None:
+            raise SettingError(f"mode {kind} needs an address: --base-url URL (or ANYCLAUDE_BASE_URL)")
+        if KINDS[kind].needs_key and key is None:
+            raise SettingError(f"mode {kind} needs a key. {KINDS[kind].hint}")
+        return await expect(asker(clients, url, key), kind, url), []
+    if settings.base_url is not None:
+        found = await identify(asker(clients, settings.base_url, key), settings.base_url)
+        if found is None:
+            raise NoBackend(f"no model server answers at {settings.base_url} ({settings.sources['base_url']})")
+        return found, []
+    servers = await search(clients)
+    if not servers:
+        raise NoBackend(_nothing_found())
+    ready = [server for server in servers if server.problem is None] or servers
+    return ready[0], [server for server in servers if server is not ready[0]]
+
+
+def _nothing_found() -> str:
+    local = [kind for kind in KINDS.values() if kind.ports]
+    width = max(len(kind.title) for kind in local)
+    lines = [f"  {kind.title:<{width}}  {kind.hint}" for kind in local]
+    ports = ", ".join(str(port) for port in dict.fromkeys(port for kind in local for port in kind.ports))
+    return "\n".join(
+        [
+            f"no model server runs on this machine (looked at ports {ports}). Start one, for example:",
+            *lines,
+            "or name one:  anyclaude --base-url http://HOST:PORT",
+        ]
+    )
+
+
+def _choice(settings: Settings, found: Found, others: list[Found], hub: Path) -> Choice:
+    model = _model(settings, found)
+    window = settings.context_window or model.context_window or window_of(model.id, hub)
+    name = _client_name(model.id)
+    target = Target(
+        kind=found.kind,
+        base_url=found.base_url,
+        model=model.id or None,
+        is_model_chosen=settings.model is not None,
+        models=_picker_models(found),
+        api_key=settings.api_key.reveal() if settings.api_key else None,
+        context_window=window,
+        max_output_tokens=settings.max_output_tokens or output_limit(window or ASSUMED_WINDOW, model.max_output_tokens),
+        silence_s=settings.backend_silence_s,
+    )
+    return Choice(target, name, window or ASSUMED_WINDOW, tuple(_notes(found, others, name, window)))
+
+
+def _notes(found: Found, others: list[Found], name: str | None, window: int | None) -> Iterator[str]:
+    yield f"{name or 'the model that Claude Code asks for'} on {found.title} at {found.base_url}"
+    for other in others:
+        yield f"also running: {other.title} at {other.base_url} (--mode {other.kind})"
+    if found.problem is not None:
+        yield f"{found.title} says: {found.problem}"
+    if window is None:
+        yield f"{found.title} does not tell its context window; assuming {ASSUMED_WINDOW:,} (setting context_window)"
+    elif window < SMALL_WINDOW:
+        yield f"a context window of {window:,} tokens is small: Claude Code's own prompt takes about 14,000"
+
+
+def output_limit(window: int, told: int | None) -> int:
+    """Tokens of one answer: an eighth of the window within bounds, or less if the server says so. The client compacts
+    at window - min(20000, this) - 3000, so a large limit would leave a small window no room."""
+    limit = max(_SMALLEST_OUTPUT, min(_LARGEST_OUTPUT, window // 8))
+    return min(limit, told) if told else limit
+
+
+def _model(settings: Settings, found: Found) -> Model:
+    """The model that was named, else the loaded one, else the first. Raises NoBackend."""
+    by_id = {model.id: model for model in found.models}
+    if settings.model is not None:
+        if settings.model in by_id or not by_id or found.kind not in _STRICT:
+            return by_id.get(settings.model, Model(settings.model))
+        close = difflib.get_close_matches(settings.model, list(by_id), n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"It has: {_listed(list(by_id))}"
+        raise NoBackend(f"{found.title} at {found.base_url} has no model {settings.model!r}. {hint}")
+    if found.kind == "claude":
+        return Model("")
+    loaded = [model for model in found.models if model.is_loaded]
+    if found.kind == "mlx-lm":
+        return loaded[-1] if loaded else Model("mlx-lm")  # it answers with what it has loaded, whatever its name
+    if loaded or len(found.models) == 1:
+        return (loaded or found.models)[0]
+    if found.problem is not None:
+        return Model("default")
+    if not found.models:
+        raise NoBackend(f"{found.title} at {found.base_url} has no model. Name one with --model, or load one there.")
+    if found.kind in _LOADS_ON_DEMAND:
+        return found.models[0]
+    raise NoBackend(f"choose one of the models with --model NAME: {_listed(list(by_id))}")
+
+
+def _client_name(model: str) -> str | None:
+    """The name that the client shows: of a folder its last part."""
+    return (model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model) or None
+
+
+def _picker_models(found: Found) -> tuple[str, ...]:
+    """What `/model` offers. mlx_lm.server would drop its model for any other, so it offers none but its own."""
+    return () if found.kind == "mlx-lm" else tuple(model.id for model in found.models[:_MANY])
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MANY} more (anyclaude models)" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + more

@@ -1,0 +1,166 @@
+"""The background server from a launcher's side: find it or start it, register, ask, stop.
+
+Two launchers may start at once: the supervisor's lock lets one win, and the other finds its address.
+"""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from msgspec import Struct
+
+from anyclaude import __version__
+from anyclaude.errors import ServerNotReached
+from anyclaude.launch.environment import server_environment
+from anyclaude.paths import Folders
+from anyclaude.server.handshake import Address, address_file, all_addresses, is_older, read_address
+from anyclaude.server.sessions import NewSession
+
+_START_S = 30.0
+_ASK_S = 10.0
+_TRIES = 3
+_MAX_ERRORS_FILE = 1 << 20
+
+
+class Registered(Struct, frozen=True):
+    id: str
+    token: str
+    url: str
+
+
+class ServerClient:
+    """The management routes of one running server. Raises ServerNotReached."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, value: Any = None) -> dict[str, Any]:
+        return self._ask("POST", path, msgspec.json.encode({} if value is None else value))
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.address.token}"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        try:
+            with httpx2.Client(trust_env=False, timeout=_ASK_S) as client:
+                response = client.request(method, f"{self.address.url}{path}", content=body, headers=headers)
+                response.raise_for_status()
+                return response.json()
+        except (httpx2.HTTPError, json.JSONDecodeError) as error:
+            raise ServerNotReached(f"the gateway at {self.address.url} does not answer: {error}") from None
+
+
+def running(folders: Folders) -> ServerClient | None:
+    address = read_address(address_file(folders.runtime))
+    return ServerClient(address) if address else None
+
+
+def ensure(folders: Folders, *, port: int, idle_stop_s: float, environ: Mapping[str, str]) -> ServerClient:
+    """The running server of this version, started if there is none; older ones are told to drain."""
+    for _ in range(_TRIES):
+        client = running(folders)
+        if client is None:
+            start(folders, port=port, idle_stop_s=idle_stop_s, environ=environ)
+            client = _appeared(folders)
+        if client is not None and _answers(client):
+            if port not in (0, client.address.port):
+                problem = f"the gateway already runs on port {client.address.port}, not {port}"
+                raise ServerNotReached(f"{problem}; leave --port out, or run `anyclaude stop` first")
+            _drain_older(folders)
+            return client
+    raise ServerNotReached(f"the gateway did not start; see {_errors_file(folders)} and {folders.log_file}")
+
+
+def start(folders: Folders, *, port: int, idle_stop_s: float, environ: Mapping[str, str]) -> None:
+    """Away from the terminal: its own session, cwd /, none of our descriptors. Returns once it listens, or another
+    launcher's server has the lock. Raises ServerNotReached."""
+    reading, writing = os.pipe()
+    command = [
+        sys.executable, "-P", "-m", "anyclaude.server.supervise",
+        str(folders.runtime), str(folders.state), str(port), str(idle_stop_s), str(writing),
+    ]  # fmt: skip
+    with _open_errors_file(folders) as errors:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            cwd="/",
+            env=server_environment(environ),
+            start_new_session=True,
+            pass_fds=[writing],
+        )
+    os.close(writing)
+    process.wait()
+    try:
+        ready = _read_line(reading)
+    finally:
+        os.close(reading)
+    if problem := ready.get("problem"):
+        raise ServerNotReached(f"the gateway cannot listen: {problem}")
+
+
+def register(client: ServerClient, new: NewSession) -> Registered:
+    answer = client.post("/anyclaude/sessions", new)
+    return Registered(answer["id"], answer["token"], client.address.url)
+
+
+def _read_line(descriptor: int) -> dict[str, Any]:
+    """One line of JSON from the supervisor; nothing where it died before it could write."""
+    data, deadline = b"", time.monotonic() + _START_S
+    while not data.endswith(b"\n"):
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise ServerNotReached(f"the gateway did not start within {_START_S:.0f} s")
+        part = os.read(descriptor, 4096)
+        if not part:
+            return {}
+        data += part
+    return json.loads(data)
+
+
+def _appeared(folders: Folders) -> ServerClient | None:
+    """The address file of whoever holds the lock: it is written a moment after the lock is taken."""
+    deadline = time.monotonic() + _ASK_S
+    while time.monotonic() < deadline:
+        if (client := running(folders)) is not None:
+            return client
+        time.sleep(0.02)
+    return None
+
+
+def _answers(client: ServerClient) -> bool:
+    with contextlib.suppress(ServerNotReached):
+        client.get("/anyclaude/statistics")
+        return True
+    return False
+
+
+def _drain_older(folders: Folders) -> None:
+    for address in all_addresses(folders.runtime):
+        if address.version != __version__ and is_older(address.version):
+            with contextlib.suppress(ServerNotReached):
+                ServerClient(address).post("/anyclaude/drain")
+
+
+def _errors_file(folders: Folders) -> Path:
+    return folders.state / "server.err"
+
+
+def _open_errors_file(folders: Folders) -> Any:
+    """Tracebacks of a server that dies; started anew when it has grown."""
+    path = _errors_file(folders)
+    if path.exists() and path.stat().st_size > _MAX_ERRORS_FILE:
+        path.unlink()
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "ab")

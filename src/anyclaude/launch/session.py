@@ -1,0 +1,96 @@
+"""One launch: choose, register, lay the overlay, and know exactly what is to be run."""
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from anyclaude.config.settings import Settings
+from anyclaude.launch.arguments import CLIENT_SESSION_WORDS
+from anyclaude.launch.choose import Choice
+from anyclaude.launch.client_settings import find_redirects
+from anyclaude.launch.environment import client_environment, no_proxy
+from anyclaude.launch.overlay import Door, merged, overlay, take_settings, with_redirects_blank
+from anyclaude.launch.server import ensure, register
+from anyclaude.paths import Folders, private_folder, write_private
+from anyclaude.server.process import is_same_process, process_start
+from anyclaude.server.sessions import LINGER_S, NewSession
+
+_BACKGROUND = frozenset({"--bg", "--background"})
+
+
+class Plan(Struct, frozen=True):
+    """What will be run: `arguments` for the client, its environment, and the overlay's fields."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    overlay: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def open_door(
+    settings: Settings, choice: Choice, folders: Folders, environ: Mapping[str, str], *, lingers: bool
+) -> Door:
+    """Registers this process, which becomes the client, with the server; starts the server if none runs."""
+    server = ensure(folders, port=settings.port, idle_stop_s=settings.idle_stop_s, environ=environ)
+    pid = os.getpid()
+    new = NewSession(
+        pid=pid,
+        pid_started=process_start(pid),
+        project=str(Path.cwd()),
+        target=choice.target,
+        log_level=settings.debug,
+        lingers=lingers,
+    )
+    registered = register(server, new)
+    return Door(registered.url, registered.token)
+
+
+def lingers(arguments: tuple[str, ...]) -> bool:
+    """Whether the client goes on in a process of its own after this one has ended."""
+    return not _BACKGROUND.isdisjoint(arguments) or arguments[:1] == ("agents",)
+
+
+def plan(door: Door, choice: Choice, arguments: tuple[str, ...], environ: Mapping[str, str]) -> Plan:
+    theirs, rest = take_settings(arguments)
+    redirects = find_redirects(Path.cwd(), environ)
+    ours = overlay(door, choice, no_proxy=no_proxy(environ))
+    fields = with_redirects_blank(merged(theirs, ours), [redirect.name for redirect in redirects])
+    warnings = tuple(
+        f"{redirect.file} sets {redirect.name}; "
+        + ("it is managed and wins over anyclaude" if redirect.wins else "not used in this session")
+        for redirect in redirects
+    )
+    return Plan(rest, client_environment(environ), fields, warnings)
+
+
+def write_overlay(plan: Plan, folders: Folders) -> Path:
+    """A private file named after this process; those of processes that are gone are deleted."""
+    folder = private_folder(folders.overlays)
+    _delete_dead(folder)
+    pid = os.getpid()
+    owner = "background" if lingers(plan.arguments) else f"{pid}-{process_start(pid):.2f}"
+    path = folder / f"{owner}-{secrets.token_hex(4)}.json"
+    write_private(path, msgspec.json.encode(plan.overlay))
+    return path
+
+
+def with_overlay(arguments: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """`--settings` goes first, or right after a word of the client's that takes it."""
+    at = 1 if arguments and arguments[0] in CLIENT_SESSION_WORDS else 0
+    return (*arguments[:at], "--settings", str(path), *arguments[at:])
+
+
+def _delete_dead(folder: Path) -> None:
+    for path in folder.glob("[0-9]*-*-*.json"):
+        pid, started, _ = path.stem.split("-")
+        if not is_same_process(int(pid), float(started)):
+            path.unlink(missing_ok=True)
+    for path in folder.glob("background-*.json"):
+        if time.time() - path.stat().st_mtime > LINGER_S:
+            path.unlink(missing_ok=True)

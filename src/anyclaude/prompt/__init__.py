@@ -1,0 +1,1 @@
+"""The prompt in the one form that every backend renders from."""

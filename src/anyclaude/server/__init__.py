@@ -1,0 +1,1 @@
+"""The HTTP edge: guard, endpoints, keep-alive, errors."""

@@ -1,0 +1,104 @@
+"""What one server process holds: sessions, clients to backends, running turns, the newest rows."""
+
+import logging
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from anyclaude import __version__
+from anyclaude.backends.http import Clients
+from anyclaude.errors import Overloaded
+from anyclaude.server.sessions import Sessions
+from anyclaude.server.turn import RunningTurn
+from anyclaude.telemetry.turns import TurnLog, TurnRow
+
+PROTOCOL = 1
+log = logging.getLogger(__name__)
+
+
+class Statistics(Struct, frozen=True):
+    """The server as numbers; `reading` are prompts that a backend is reading right now."""
+
+    version: str
+    protocol: int
+    uptime_s: float
+    sessions: int
+    running_turns: int
+    turns: int
+    is_draining: bool
+    reading: tuple[dict[str, Any], ...] = ()
+
+
+class Gateway:
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self.clients = Clients()
+        self.turns = TurnLog()
+        self.running: set[RunningTurn] = set()
+        self.is_draining = False
+        self._started = self._last_activity = time.monotonic()
+
+    def touch(self) -> None:
+        self._last_activity = time.monotonic()
+
+    def quiet_s(self) -> float:
+        """Seconds since anything was asked; 0 while a client runs."""
+        if self.running or self.sessions.n_running():
+            self.touch()
+        return time.monotonic() - self._last_activity
+
+    def begin(self, turn: RunningTurn) -> None:
+        self.running.add(turn)
+
+    def end(self, turn: RunningTurn) -> None:
+        self.running.discard(turn)
+        self.touch()
+        row = self._row(turn)
+        self.turns.add(row)
+        log.info(
+            "turn %d %s %s: prompt %s cached %s out %s, first %s s, whole %.2f s, %s",
+            row.id, row.backend, row.model, row.tokens_prompt, row.tokens_cached, row.tokens_out,
+            f"{row.ttft_s:.2f}" if row.ttft_s is not None else None, row.duration_s, row.error or row.stop_reason,
+        )  # fmt: skip
+
+    def interrupt_all(self) -> None:
+        """Every open stream ends with an error that the client answers by trying again."""
+        for turn in tuple(self.running):
+            turn.interrupt(Overloaded("anyclaude is restarting; the request will be tried again"))
+
+    def _row(self, turn: RunningTurn) -> TurnRow:
+        meter, labels = turn.meter, turn.labels
+        return TurnRow(
+            id=self.turns.next_id(),
+            started_at=meter.started_at,
+            session=labels.session,
+            client_session=labels.client_session,
+            agent=labels.agent,
+            request_class=labels.request_class,
+            project=labels.project,
+            backend=labels.backend,
+            model=turn.turn.model,
+            **meter.tokens,
+            ttft_s=meter.ttft_s,
+            duration_s=meter.duration_s(time.monotonic()),
+            stop_reason=meter.stop_reason,
+            tool_calls=meter.n_tool_calls,
+            error=turn.outcome,
+        )
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            version=__version__,
+            protocol=PROTOCOL,
+            uptime_s=time.monotonic() - self._started,
+            sessions=len(self.sessions),
+            running_turns=len(self.running),
+            turns=len(self.turns.rows),
+            is_draining=self.is_draining,
+            reading=tuple(
+                {"model": turn.turn.model, "n_read": turn.meter.reading.n_read, "n_total": turn.meter.reading.n_total}
+                for turn in self.running
+                if turn.meter.reading is not None and turn.meter.ttft_s is None
+            ),
+        )

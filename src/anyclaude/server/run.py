@@ -1,0 +1,118 @@
+"""The server process: uvicorn on a socket that somebody else holds, until it is told to stop or has been quiet.
+
+    python -m anyclaude.server.run DESCRIPTOR RUNTIME STATE IDLE_STOP_S
+
+The management token comes through standard input, so that no process list shows it.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+from anyclaude.server.app import build_app
+from anyclaude.server.gateway import Gateway
+from anyclaude.server.logs import log_to, set_level
+from anyclaude.server.sessions import Sessions
+
+SWEEP_S = 2.0
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Open streams get an error event before the server goes: uvicorn alone would wait for them without limit."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5,
+            timeout_keep_alive=75, h11_max_incomplete_event_size=1 << 16,
+        )  # fmt: skip
+        super().__init__(config)
+        self._gateway = gateway
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.interrupt_all()
+        await super().shutdown(sockets)
+        await self._gateway.clients.close()
+
+
+def hosts_of(port: int, *names: str) -> frozenset[str]:
+    """The Host headers that name us. Port 80 may be left out (RFC 9110, 7.2)."""
+    return frozenset(f"{name}:{port}" for name in (*LOOPBACK, *names))
+
+
+async def serve(server: Server, gateway: Gateway, sock: socket.socket, *, idle_stop_s: float | None) -> None:
+    """Returns when stopped, or after `idle_stop_s` without a session or a request."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_sweep, server, gateway, idle_stop_s)
+        await server.serve(sockets=[sock])
+        group.cancel_scope.cancel()
+
+
+async def _sweep(server: Server, gateway: Gateway, idle_stop_s: float | None) -> None:
+    supervisor = os.getppid()
+    while True:
+        await anyio.sleep(SWEEP_S)
+        for session in gateway.sessions.remove_dead():
+            log.info("session %s ended", session.id)
+            set_level(other.log_level for other in gateway.sessions)
+        if idle_stop_s is None:
+            continue
+        gateway.is_draining |= os.getppid() != supervisor
+        limit_s = 0.0 if gateway.is_draining else idle_stop_s
+        if gateway.quiet_s() > limit_s:
+            log.info("stopping: no session and nothing asked for %.0f s", gateway.quiet_s())
+            server.stop()
+            return
+
+
+def raise_file_limit() -> None:
+    """macOS allows 256 open files by default, and every stream is two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def main(arguments: list[str]) -> None:
+    descriptor, runtime, state, idle_stop_s = (
+        int(arguments[0]),
+        Path(arguments[1]),
+        Path(arguments[2]),
+        float(arguments[3]),
+    )
+    token = sys.stdin.readline().strip()
+    log_to(state / "server.log", "info")
+    raise_file_limit()
+    sock = socket.socket(fileno=descriptor)
+    port = sock.getsockname()[1]
+    gateway = Gateway(Sessions(runtime / "sessions"))
+    set_level(session.log_level for session in gateway.sessions)
+    server: Server | None = None
+
+    def stop() -> None:
+        if server is not None:
+            server.stop()
+
+    app = build_app(gateway, management_token=token, hosts=hosts_of(port), stop=stop)
+    server = Server(app, gateway)
+    log.info("listening on 127.0.0.1:%d", port)
+    anyio.run(lambda: serve(server, gateway, sock, idle_stop_s=idle_stop_s), backend_options={"use_uvloop": True})
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    main(sys.argv[1:])

@@ -1,0 +1,129 @@
+"""One request from its parsed form to the last byte of its answer: the edge where errors become answers.
+
+What the client acts on by HTTP status is settled before headers go: they wait for the backend's first item, 5 s at
+most. From then on an error is an event. When the client goes away everything here is cancelled, and with it the
+connection to the backend, so that the model stops working.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+import anyio
+from msgspec import Struct
+from starlette.types import Receive, Scope, Send
+
+from anyclaude.backends.seam import Backend, Item, Progress, Turn
+from anyclaude.errors import ApiError
+from anyclaude.server.answers import send_json
+from anyclaude.server.stream import EventWriter
+from anyclaude.telemetry.turns import Reading, TurnMeter
+from anyclaude.translate.whole import MessageCollector
+from anyclaude.wire.events import Event, Foreign, MessageStop
+
+log = logging.getLogger(__name__)
+
+
+class UnexpectedFault(ApiError):
+    """A defect of ours; the log has the traceback."""
+
+
+class Labels(Struct, frozen=True):
+    """Whose turn it is, by the client's own headers."""
+
+    session: str
+    project: str
+    backend: str
+    client_session: str | None = None
+    agent: str | None = None
+    request_class: str | None = None
+
+
+class RunningTurn:
+    """`run` once. `interrupt` from outside ends it with an error that the client sees."""
+
+    def __init__(self, turn: Turn, backend: Backend, labels: Labels) -> None:
+        self.turn = turn
+        self.labels = labels
+        self.meter = TurnMeter(started=time.monotonic(), started_at=time.time())
+        self.outcome: str | None = None
+        self._backend = backend
+        self._work = anyio.CancelScope()
+        self._interruption: ApiError | None = None
+        self._is_answered = False
+
+    def interrupt(self, error: ApiError) -> None:
+        self._interruption = error
+        self._work.cancel()
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leaves no connection to the backend behind, however it ends."""
+        writer = EventWriter(scope, send)
+        try:
+            with self._work:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._leave_with_client, receive)
+                    if self.turn.request.stream:
+                        group.start_soon(writer.keep_alive)
+                        await self._stream(writer)
+                    else:
+                        await self._whole(scope, send)
+                    group.cancel_scope.cancel()
+        except* ApiError as group_error:
+            await self._fail(writer, cast("ApiError", _only(group_error)))
+        except* Exception as group_error:  # one of the two edges: nothing may escape unanswered
+            log.error("request %s failed", scope["state"]["request_id"], exc_info=_only(group_error))
+            await self._fail(writer, UnexpectedFault("anyclaude failed on this request; see `anyclaude logs`"))
+        if self._interruption is not None:
+            await self._fail(writer, self._interruption)
+
+    async def _stream(self, writer: EventWriter) -> None:
+        async for item in self._items():
+            if isinstance(item, Progress):
+                continue
+            await writer.write(item)
+            self._is_answered = _is_last(item)
+        await writer.close()
+
+    async def _whole(self, scope: Scope, send: Send) -> None:
+        collector = MessageCollector()
+        async for item in self._items():
+            if not isinstance(item, Progress):
+                collector.add(item)
+        self._is_answered = True
+        await send_json(scope, send, collector.message)
+
+    async def _items(self) -> AsyncIterator[Item]:
+        items = self._backend.open(self.turn)
+        async with aclosing(items):  # pyright: ignore[reportArgumentType]
+            async for item in items:
+                if isinstance(item, Progress):
+                    self.meter.reading = Reading(item.n_read, item.n_total)
+                else:
+                    self.meter.see(item, time.monotonic())
+                yield item
+
+    async def _leave_with_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not self._is_answered:
+            self.outcome = "the client went away"
+        self._work.cancel()
+
+    async def _fail(self, writer: EventWriter, error: ApiError) -> None:
+        self.outcome = f"{error.kind}: {error.message}"
+        await writer.fail(error)
+
+
+def _is_last(event: Event) -> bool:
+    """After it the client may hang up: it has its answer."""
+    return isinstance(event, MessageStop) or (isinstance(event, Foreign) and event.name == "message_stop")
+
+
+def _only(group: BaseException) -> BaseException:
+    """The first fault inside nested groups: a turn has one worker, the rest only accompany it."""
+    if isinstance(group, BaseExceptionGroup):
+        return _only(cast("BaseExceptionGroup[BaseException]", group).exceptions[0])
+    return group

@@ -1,0 +1,1 @@
+"""What happened, as typed facts; never awaited by a request."""

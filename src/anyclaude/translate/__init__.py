@@ -1,0 +1,1 @@
+"""Pure Anthropic and OpenAI translation: no state between requests, no await."""

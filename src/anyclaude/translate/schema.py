@@ -1,0 +1,114 @@
+"""JSON Schema dialects: tool schemas rewritten for servers that cannot read all of draft 2020-12.
+
+Each rule widens the schema or says the same in other words; none makes an allowed value forbidden.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from anyclaude.translate.profile import SchemaRule
+
+Schema = dict[str, Any]
+
+_META = frozenset({"$schema", "$id", "$comment", "$anchor", "$vocabulary"})
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
+
+
+def rewrite_schema(schema: Schema, rules: frozenset[SchemaRule]) -> Schema:
+    """`meta`: no `$schema` and other notes to validators. `refs`: local `$ref` written out. `nullable`:
+    "X or null" becomes X. `format`, `pattern`: these keywords are left out."""
+    if "refs" in rules:
+        schema = _without_definitions(_inline(schema, schema, ()))
+    steps = [_STEPS[rule] for rule in sorted(rules) if rule in _STEPS]
+    return _everywhere(schema, steps)
+
+
+def _everywhere(schema: Schema, steps: list[Callable[[Schema], Schema]]) -> Schema:
+    for step in steps:
+        schema = step(schema)
+    return _map_children(schema, lambda child: _everywhere(child, steps))
+
+
+def _map_children(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """The same schema with every subschema changed; property names and examples are not subschemas."""
+    mapped = dict(schema)
+    for key in _BY_NAME:
+        if isinstance(named := schema.get(key), dict):
+            children = cast("Schema", named)
+            mapped[key] = {name: _changed(child, change) for name, child in children.items()}
+    for key in _LISTED:
+        if isinstance(listed := schema.get(key), list):
+            mapped[key] = [_changed(child, change) for child in cast("list[Any]", listed)]
+    for key in _SINGLE:
+        if isinstance(schema.get(key), dict):
+            mapped[key] = _changed(schema[key], change)
+    return mapped
+
+
+def _changed(child: object, change: Callable[[Schema], Schema]) -> object:
+    return change(cast("Schema", child)) if isinstance(child, dict) else child
+
+
+def _drop_meta(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in _META}
+
+
+def _drop_format(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "format"}
+
+
+def _drop_pattern(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "pattern"}
+
+
+def _drop_null(schema: Schema) -> Schema:
+    """Only where one other alternative is left: the argument may then be omitted instead."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        named = [kind for kind in cast("list[object]", kinds) if kind != "null"]
+        return schema | {"type": named[0]} if len(named) == 1 else schema
+    options = schema.get("anyOf")
+    if not isinstance(options, list):
+        return schema
+    rest = [option for option in cast("list[Any]", options) if option != {"type": "null"}]
+    if len(rest) != 1 or not isinstance(rest[0], dict):
+        return schema
+    outer = {key: value for key, value in schema.items() if key != "anyOf"}
+    return cast("Schema", rest[0]) | outer
+
+
+def _inline(schema: Schema, root: Schema, seen: tuple[str, ...]) -> Schema:
+    """A reference to itself cannot be written out: there the schema allows anything."""
+    target = schema.get("$ref")
+    if not isinstance(target, str):
+        return _map_children(schema, lambda child: _inline(child, root, seen))
+    rest = {key: value for key, value in schema.items() if key != "$ref"}
+    found = None if target in seen else _resolve(root, target)
+    return rest if found is None else _inline(found | rest, root, (*seen, target))
+
+
+def _resolve(root: Schema, target: str) -> Schema | None:
+    """The schema at a local JSON pointer (RFC 6901), or None."""
+    if not target.startswith("#"):
+        return None
+    node: Any = root
+    for step in target.removeprefix("#").split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(node, dict):
+            return None
+        node = cast("Schema", node).get(name)
+    return cast("Schema", node) if isinstance(node, dict) else None
+
+
+def _without_definitions(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
+
+
+_STEPS: dict[SchemaRule, Callable[[Schema], Schema]] = {
+    "meta": _drop_meta,
+    "format": _drop_format,
+    "pattern": _drop_pattern,
+    "nullable": _drop_null,
+}
