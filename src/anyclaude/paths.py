@@ -59,7 +59,10 @@ def user_folders(runtime_dir: str | None) -> Folders:
 
 def private_folder(folder: Path) -> Path:
     """Creates the folder with 0700, or checks that it is a real folder, ours, and closed to others."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnsafeFolder(f"cannot create {folder.parent}: {error.strerror}") from error
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

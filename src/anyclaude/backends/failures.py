@@ -33,14 +33,14 @@ _WORDINGS = tuple(
     for wording in (
         r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<window>\d+) tokens\)",
         # "at least" is where that server stopped counting, so only the total says anything
-        r"context length is (?P<window>\d+) tokens.*your prompt contains at least \d+ input tokens,"
-        r" for a total of at least (?P<prompt>\d+) tokens",
-        r"you passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens"
-        r".*context length is only (?P<window>\d+) tokens",
-        r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) in the messages"
-        r"(?:, (?P<tools>\d+) in the functions)?, (?P<output>\d+) in the completion\)",
-        r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) of text input"
-        r"(?:, (?P<tools>\d+) of tool input)?, (?P<output>\d+) in the output\)",
+        (r"context length is (?P<window>\d+) tokens.*your prompt contains at least \d+ input tokens,"
+        r" for a total of at least (?P<prompt>\d+) tokens"),
+        (r"you passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens"
+        r".*context length is only (?P<window>\d+) tokens"),
+        (r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) in the messages"
+        r"(?:, (?P<tools>\d+) in the functions)?, (?P<output>\d+) in the completion\)"),
+        (r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) of text input"
+        r"(?:, (?P<tools>\d+) of tool input)?, (?P<output>\d+) in the output\)"),
         r"the input has (?P<prompt>\d+) tokens, but the context length only supports (?P<window>\d+) tokens",
         r"keep the first (?P<prompt>\d+) tokens when .*context length of only (?P<window>\d+) tokens",
         r"context length is (?P<window>\d+) tokens.*messages resulted in (?P<prompt>\d+) tokens",

@@ -1,22 +1,22 @@
 """`anyclaude status` and `anyclaude stop`."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anyclaude.cli.show import or_dash, print_columns, print_json, seconds
-from anyclaude.errors import UsageError
+from anyclaude.errors import ServerNotReached, UsageError
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.server import ServerClient
+from anyclaude.launch.server import ServerClient, wait_for_end
+from anyclaude.launch.server import stop as stop_server
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import all_addresses
 
 _SHOWN = 10
-_STOP_S = 15.0
 
 
 def status(line: CommandLine, folders: Folders) -> int:
-    servers = [_read(ServerClient(address)) for address in all_addresses(folders.runtime)]
+    answers = [_read(ServerClient(address)) for address in all_addresses(folders.runtime)]
+    servers = [answer for answer in answers if answer is not None]
     if "--json" in line.flags:
         print_json({"servers": servers})
         return 0
@@ -27,9 +27,15 @@ def status(line: CommandLine, folders: Folders) -> int:
     return 0
 
 
-def _read(client: ServerClient) -> dict[str, Any]:
-    found = client.get("/anyclaude/statistics")
-    return {"url": client.address.url, "pid": client.address.pid, **found, **client.get("/anyclaude/turns")}
+def _read(client: ServerClient) -> dict[str, Any] | None:
+    """None for a server that was just stopping."""
+    try:
+        found = client.get("/anyclaude/statistics") | client.get("/anyclaude/turns")
+    except ServerNotReached:
+        if wait_for_end(client):
+            return None
+        raise
+    return {"url": client.address.url, "pid": client.address.pid, **found}
 
 
 def _print_server(server: Mapping[str, Any]) -> None:
@@ -80,8 +86,7 @@ def stop(line: CommandLine, folders: Folders) -> int:
         if running and "--force" not in line.flags:
             where = ", ".join(f"pid {session['pid']} in {session['project']}" for session in running)
             raise UsageError(f"Claude Code still runs on this gateway ({where}). Close it, or: anyclaude stop --force")
-        client.post("/anyclaude/stop")
-        _wait_for_end(client)
+        stop_server(client)
         stopped.append(address.pid)
     if "--json" in line.flags:
         print_json({"stopped": stopped})
@@ -90,9 +95,3 @@ def stop(line: CommandLine, folders: Folders) -> int:
     else:
         print("no gateway is running")
     return 0
-
-
-def _wait_for_end(client: ServerClient) -> None:
-    deadline = time.monotonic() + _STOP_S
-    while client.address.is_alive and time.monotonic() < deadline:
-        time.sleep(0.05)

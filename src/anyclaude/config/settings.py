@@ -86,7 +86,8 @@ def _parsed(setting: Setting, value: object, source: str) -> Any:
         return setting.parse(str(value))
     except ValueError as error:
         problem = str(error) if "invalid literal" not in str(error) else "must be a whole number"
-        shown = "" if setting.parse is BY_NAME["api_key"].parse else f" (not {value!r})"
+        is_secret = setting.parse is BY_NAME["api_key"].parse or "@" in str(value)  # a URL may hold a password
+        shown = "" if is_secret else f" (not {value!r})"
         raise SettingError(f"{setting.name} from {source}: {problem}{shown}") from None
 
 

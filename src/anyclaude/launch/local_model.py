@@ -27,10 +27,13 @@ def window_of(model: str, hub: Path) -> int | None:
 
 def _window(config: Path) -> int | None:
     try:
-        fields = cast("dict[str, Any]", json.loads(config.read_text("utf-8")))
+        fields: object = json.loads(config.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    for table in (fields, fields.get("text_config")):
+    if not isinstance(fields, dict):
+        return None
+    whole = cast("dict[str, Any]", fields)
+    for table in (whole, whole.get("text_config")):
         for key in _WINDOW_KEYS if isinstance(table, dict) else ():
             figure = cast("dict[str, Any]", table).get(key)
             if isinstance(figure, int) and figure > 0:

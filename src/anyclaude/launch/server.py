@@ -27,6 +27,7 @@ from anyclaude.server.sessions import NewSession
 
 _START_S = 30.0
 _ASK_S = 10.0
+_END_S = 15.0
 _TRIES = 3
 _MAX_ERRORS_FILE = 1 << 20
 
@@ -67,19 +68,28 @@ def running(folders: Folders) -> ServerClient | None:
     return ServerClient(address) if address else None
 
 
-def ensure(folders: Folders, *, port: int, idle_stop_s: float, environ: Mapping[str, str]) -> ServerClient:
-    """The running server of this version, started if there is none; older ones are told to drain."""
+def register(
+    new: NewSession, folders: Folders, *, port: int, idle_stop_s: float, environ: Mapping[str, str]
+) -> Registered:
+    """At the running server of this version, started if there is none; older ones are told to drain. A server that is
+    just stopping is waited for and replaced. Raises ServerNotReached."""
     for _ in range(_TRIES):
         client = running(folders)
         if client is None:
             start(folders, port=port, idle_stop_s=idle_stop_s, environ=environ)
             client = _appeared(folders)
-        if client is not None and _answers(client):
-            if port not in (0, client.address.port):
-                problem = f"the gateway already runs on port {client.address.port}, not {port}"
-                raise ServerNotReached(f"{problem}; leave --port out, or run `anyclaude stop` first")
-            _drain_older(folders)
-            return client
+        if client is None:
+            continue
+        if port not in (0, client.address.port):
+            problem = f"the gateway already runs on port {client.address.port}, not {port}"
+            raise ServerNotReached(f"{problem}; leave --port out, or run `anyclaude stop` first")
+        try:
+            answer = client.post("/anyclaude/sessions", new)
+        except ServerNotReached:
+            wait_for_end(client)
+            continue
+        _drain_older(folders)
+        return Registered(answer["id"], answer["token"], client.address.url)
     raise ServerNotReached(f"the gateway did not start; see {_errors_file(folders)} and {folders.log_file}")
 
 
@@ -112,11 +122,6 @@ def start(folders: Folders, *, port: int, idle_stop_s: float, environ: Mapping[s
         raise ServerNotReached(f"the gateway cannot listen: {problem}")
 
 
-def register(client: ServerClient, new: NewSession) -> Registered:
-    answer = client.post("/anyclaude/sessions", new)
-    return Registered(answer["id"], answer["token"], client.address.url)
-
-
 def _read_line(descriptor: int) -> dict[str, Any]:
     """One line of JSON from the supervisor; nothing where it died before it could write."""
     data, deadline = b"", time.monotonic() + _START_S
@@ -140,11 +145,18 @@ def _appeared(folders: Folders) -> ServerClient | None:
     return None
 
 
-def _answers(client: ServerClient) -> bool:
-    with contextlib.suppress(ServerNotReached):
-        client.get("/anyclaude/statistics")
-        return True
-    return False
+def stop(client: ServerClient) -> None:
+    """Returns when the server and its supervisor have ended."""
+    client.post("/anyclaude/stop")
+    wait_for_end(client)
+
+
+def wait_for_end(client: ServerClient) -> bool:
+    """Whether the server that is stopping has ended within the limit."""
+    deadline = time.monotonic() + _END_S
+    while client.address.is_alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not client.address.is_alive
 
 
 def _drain_older(folders: Folders) -> None:

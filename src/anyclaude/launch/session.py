@@ -16,7 +16,7 @@ from anyclaude.launch.choose import Choice
 from anyclaude.launch.client_settings import find_redirects
 from anyclaude.launch.environment import client_environment, no_proxy
 from anyclaude.launch.overlay import Door, merged, overlay, take_settings, with_redirects_blank
-from anyclaude.launch.server import ensure, register
+from anyclaude.launch.server import register
 from anyclaude.paths import Folders, private_folder, write_private
 from anyclaude.server.process import is_same_process, process_start
 from anyclaude.server.sessions import LINGER_S, NewSession
@@ -37,7 +37,6 @@ def open_door(
     settings: Settings, choice: Choice, folders: Folders, environ: Mapping[str, str], *, lingers: bool
 ) -> Door:
     """Registers this process, which becomes the client, with the server; starts the server if none runs."""
-    server = ensure(folders, port=settings.port, idle_stop_s=settings.idle_stop_s, environ=environ)
     pid = os.getpid()
     new = NewSession(
         pid=pid,
@@ -47,7 +46,7 @@ def open_door(
         log_level=settings.debug,
         lingers=lingers,
     )
-    registered = register(server, new)
+    registered = register(new, folders, port=settings.port, idle_stop_s=settings.idle_stop_s, environ=environ)
     return Door(registered.url, registered.token)
 
 

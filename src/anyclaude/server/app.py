@@ -17,7 +17,7 @@ from anyclaude.server.guard import Guard
 from anyclaude.server.manage import Manage
 
 
-def build_app(gateway: Gateway, *, management_token: str, hosts: frozenset[str], stop: Callable[[], None]) -> ASGIApp:
+def build_app(gateway: Gateway, *, management_token: str, hosts: frozenset[str], stop: Callable[[], None]) -> Guard:
     api, manage = Api(gateway), Manage(gateway, stop)
     routes = [
         Route("/", _Fixed({}), methods=["HEAD"]),

@@ -9,7 +9,8 @@ body          JSON where something is sent, and at most 32 MiB, counted as it ar
 
 import hmac
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
 
 from anyclaude.errors import ApiError, InvalidRequest, Refused, TooLarge, Unauthenticated
 from anyclaude.server.answers import new_request_id, send_error
@@ -23,8 +24,8 @@ API = "/v1/"
 class Guard:
     """`hosts` are the exact values of the Host header that name us."""
 
-    def __init__(self, app: ASGIApp, *, sessions: Sessions, management_token: str, hosts: frozenset[str]) -> None:
-        self._app = app
+    def __init__(self, app: Starlette, *, sessions: Sessions, management_token: str, hosts: frozenset[str]) -> None:
+        self.app = app
         self._sessions = sessions
         self._management_token = management_token
         self._hosts = hosts
@@ -32,7 +33,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
@@ -44,7 +45,7 @@ class Guard:
             await send_error(scope, send, error)
             return
         scope["state"]["session"] = session
-        await self._app(scope, _limited(receive), send)
+        await self.app(scope, _limited(receive), send)
 
     def _admit(self, scope: Scope) -> Session | None:
         headers = _Headers(scope)

@@ -17,6 +17,7 @@ class Call:
         self.server_id = server_id
         self.name: str | None = None
         self.is_written = False
+        self.is_closed = False
         self._arguments: list[str] = []
         self._unwritten = ""
 

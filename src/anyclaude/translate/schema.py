@@ -12,8 +12,20 @@ Schema = dict[str, Any]
 
 _META = frozenset({"$schema", "$id", "$comment", "$anchor", "$vocabulary"})
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
+_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_SINGLE = (
+    "items",
+    "additionalProperties",
+    "additionalItems",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "not",
+    "contains",
+    "propertyNames",
+    "if",
+    "then",
+    "else",
+)
 
 
 def rewrite_schema(schema: Schema, rules: frozenset[SchemaRule]) -> Schema:
@@ -21,7 +33,7 @@ def rewrite_schema(schema: Schema, rules: frozenset[SchemaRule]) -> Schema:
     "X or null" becomes X. `format`, `pattern`: these keywords are left out."""
     if "refs" in rules:
         schema = _without_definitions(_inline(schema, schema, ()))
-    steps = [_STEPS[rule] for rule in sorted(rules) if rule in _STEPS]
+    steps = [step for rule, step in _STEPS.items() if rule in rules]
     return _everywhere(schema, steps)
 
 
@@ -107,8 +119,8 @@ def _without_definitions(schema: Schema) -> Schema:
 
 
 _STEPS: dict[SchemaRule, Callable[[Schema], Schema]] = {
+    "nullable": _drop_null,  # first: it lifts an alternative, whose keywords the others drop
     "meta": _drop_meta,
     "format": _drop_format,
     "pattern": _drop_pattern,
-    "nullable": _drop_null,
 }

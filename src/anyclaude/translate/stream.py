@@ -112,8 +112,10 @@ class StreamTranslator:
 
     def _take(self, piece: Piece) -> Iterator[Event]:
         """Writes it now, or lets it wait until the call that is being written is whole."""
+        if piece.call is not None and piece.call.is_closed and not piece.text.strip():
+            return  # white space after the arguments would open the call a second time
         if self._must_wait(piece):
-            self._waiting.append(piece)
+            self._wait(piece)
             return
         yield from self._write(piece)
         if self._waiting and self._open is not None and _is_whole(self._open):
@@ -123,6 +125,14 @@ class StreamTranslator:
         if self._open is None or self._open.call is None or piece.call is self._open.call:
             return False
         return bool(self._waiting) or not _is_whole(self._open)
+
+    def _wait(self, piece: Piece) -> None:
+        """A call's pieces wait as one: whether the open call is whole is asked of all that has arrived of it."""
+        for n, earlier in enumerate(self._waiting):
+            if piece.call is not None and earlier.call is piece.call:
+                self._waiting[n] = Piece("call", earlier.text + piece.text, piece.call)
+                return
+        self._waiting.append(piece)
 
     def _write_waiting(self) -> Iterator[Event]:
         waiting, self._waiting = self._waiting, []
@@ -151,6 +161,8 @@ class StreamTranslator:
 
     def _close(self) -> Iterator[Event]:
         if self._open is not None:
+            if self._open.call is not None:
+                self._open.call.is_closed = True
             self._open = None
             yield BlockStop(self._index)
 

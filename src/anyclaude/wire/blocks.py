@@ -130,7 +130,7 @@ class BadField(ValueError):
 def bad_field(error: msgspec.ValidationError, path: str = "") -> BadField:
     """msgspec's "Expected `int`, got `str` - at `$.a[0].b`" as "a.0.b: Expected `int`, got `str`"."""
     problem, _, where = str(error).partition(" - at `$")
-    inner = where.removesuffix("`").replace("[", ".").replace("]", "").lstrip(".")
+    inner = where.removesuffix("`").replace("[...]", "").replace("[", ".").replace("]", "").lstrip(".")
     return BadField(".".join(part for part in (path, inner) if part), problem)
 
 

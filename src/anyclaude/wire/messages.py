@@ -121,7 +121,7 @@ def decode_request(body: bytes, *, needs_max_tokens: bool = True) -> MessagesReq
         raise BadField("messages", "at least one message is required")
     return MessagesRequest(
         model=wire.model,
-        messages=tuple(_message(raw, f"messages.{n}") for n, raw in enumerate(wire.messages)),
+        messages=_messages(wire.messages),
         system=_system(wire.system),
         tools=tuple(wire.tools or ()),
         max_tokens=wire.max_tokens,
@@ -134,6 +134,13 @@ def decode_request(body: bytes, *, needs_max_tokens: bool = True) -> MessagesReq
         top_p=wire.top_p,
         top_k=wire.top_k,
     )
+
+
+def _messages(raws: list[msgspec.Raw]) -> tuple[Message, ...]:
+    try:
+        return tuple(_message(raw, f"messages.{n}") for n, raw in enumerate(raws))
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise BadField("messages", f"cannot be read: {error}") from None
 
 
 def _message(raw: msgspec.Raw, path: str) -> Message:

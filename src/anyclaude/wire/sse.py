@@ -21,6 +21,9 @@ class Comment(Struct, frozen=True):
     text: str
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
 class SseDecoder:
     """Incremental: `feed` any chunking of the bytes, get whole events; `is_clean` at the end of the stream."""
 
@@ -37,8 +40,10 @@ class SseDecoder:
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent | Comment]:
         self._buffer += chunk
-        if not self._started and len(self._buffer) >= 3:
-            self._buffer = self._buffer.removeprefix(b"\xef\xbb\xbf")
+        if not self._started:
+            if len(self._buffer) < 3 and _BYTE_ORDER_MARK.startswith(self._buffer):
+                return
+            self._buffer = self._buffer.removeprefix(_BYTE_ORDER_MARK)
             self._started = True
         *lines, self._buffer = self._split(self._buffer)
         for line in lines:
