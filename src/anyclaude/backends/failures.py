@@ -22,6 +22,7 @@ from anyclaude.errors import (
 )
 
 _MAX_SHOWN = 600
+_ABOUT_A_MODEL = re.compile(r"model|not found|repo|snapshot|HTTP 404", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context (?:length|window|size|limit|overflow)|context_length_exceeded|prompt is too long|too many tokens"
     r"|context the overflows",
@@ -33,14 +34,22 @@ _WORDINGS = tuple(
     for wording in (
         r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<window>\d+) tokens\)",
         # "at least" is where that server stopped counting, so only the total says anything
-        (r"context length is (?P<window>\d+) tokens.*your prompt contains at least \d+ input tokens,"
-        r" for a total of at least (?P<prompt>\d+) tokens"),
-        (r"you passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens"
-        r".*context length is only (?P<window>\d+) tokens"),
-        (r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) in the messages"
-        r"(?:, (?P<tools>\d+) in the functions)?, (?P<output>\d+) in the completion\)"),
-        (r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) of text input"
-        r"(?:, (?P<tools>\d+) of tool input)?, (?P<output>\d+) in the output\)"),
+        (
+            r"context length is (?P<window>\d+) tokens.*your prompt contains at least \d+ input tokens,"
+            r" for a total of at least (?P<prompt>\d+) tokens"
+        ),
+        (
+            r"you passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens"
+            r".*context length is only (?P<window>\d+) tokens"
+        ),
+        (
+            r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) in the messages"
+            r"(?:, (?P<tools>\d+) in the functions)?, (?P<output>\d+) in the completion\)"
+        ),
+        (
+            r"context length is (?P<window>\d+) tokens.*\((?P<prompt>\d+) of text input"
+            r"(?:, (?P<tools>\d+) of tool input)?, (?P<output>\d+) in the output\)"
+        ),
         r"the input has (?P<prompt>\d+) tokens, but the context length only supports (?P<window>\d+) tokens",
         r"keep the first (?P<prompt>\d+) tokens when .*context length of only (?P<window>\d+) tokens",
         r"context length is (?P<window>\d+) tokens.*messages resulted in (?P<prompt>\d+) tokens",
@@ -76,7 +85,8 @@ def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes) 
         case 401 | 402 | 403 | 407:
             return Refused(f"{said} (HTTP {status}; check ANYCLAUDE_API_KEY or api_key)")
         case 404:
-            return Missing(said)
+            # mlx_lm.server answers so to everything that goes wrong before it generates, a template's error too.
+            return Missing(said) if _ABOUT_A_MODEL.search(said) else InvalidRequest(said)
         case 408 | 504:
             return BackendTimeout(said)
         case 413:

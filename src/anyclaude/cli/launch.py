@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from anyclaude.config.settings import Settings
+from anyclaude.errors import UsageError
 from anyclaude.launch.arguments import CLIENT_SESSION_WORDS, CLIENT_WORDS, CommandLine
 from anyclaude.launch.choose import choose, goes_straight
 from anyclaude.launch.client import become, find_client
@@ -23,6 +24,8 @@ _HIDDEN = Door("http://127.0.0.1:PORT", "(a token made at launch)")
 
 def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
     """Does not return when the client starts."""
+    if "host" in line.options:
+        raise UsageError("--host is for `anyclaude serve`; a launch listens on 127.0.0.1 only")
     arguments = line.client
     if needs_no_gateway(arguments) or goes_straight(settings):
         return _launch_straight(line, settings, environ)

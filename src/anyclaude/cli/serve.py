@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
+import psutil
 
 from anyclaude.cli.show import print_json
 from anyclaude.config.settings import Settings
@@ -39,7 +40,7 @@ def serve(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> 
     app = build_app(
         gateway,
         management_token=secrets.token_urlsafe(32),
-        hosts=hosts_of(port, settings.host),
+        hosts=hosts_of(port, *_names(settings.host)),
         stop=lambda: server.stop(),
     )
     server = Server(app, gateway)
@@ -61,6 +62,14 @@ def _check_address(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines: set a token first (ANYCLAUDE_TOKEN, or token in"
             " config.toml), which clients then send as their key"
         )
+
+
+def _names(host: str) -> list[str]:
+    """How other machines may call us: the address itself, or every one that this machine has."""
+    if host != "0.0.0.0":  # noqa: S104 (compared, not bound)
+        return [host]
+    addresses = [address.address for found in psutil.net_if_addrs().values() for address in found]
+    return [socket.gethostname(), *(address for address in addresses if address.count(".") == 3)]
 
 
 def _listen(host: str, port: int) -> socket.socket:

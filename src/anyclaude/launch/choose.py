@@ -113,6 +113,9 @@ def _choice(settings: Settings, found: Found, others: list[Found], hub: Path) ->
     model = _model(settings, found)
     window = settings.context_window or model.context_window or window_of(model.id, hub)
     name = _client_name(model.id)
+    limit = settings.max_output_tokens
+    if name is not None:
+        limit = limit or output_limit(window or ASSUMED_WINDOW, model.max_output_tokens)
     target = Target(
         kind=found.kind,
         base_url=found.base_url,
@@ -121,14 +124,17 @@ def _choice(settings: Settings, found: Found, others: list[Found], hub: Path) ->
         models=_picker_models(found),
         api_key=settings.api_key.reveal() if settings.api_key else None,
         context_window=window,
-        max_output_tokens=settings.max_output_tokens or output_limit(window or ASSUMED_WINDOW, model.max_output_tokens),
+        max_output_tokens=limit,
         silence_s=settings.backend_silence_s,
     )
     return Choice(target, name, window or ASSUMED_WINDOW, tuple(_notes(found, others, name, window)))
 
 
 def _notes(found: Found, others: list[Found], name: str | None, window: int | None) -> Iterator[str]:
-    yield f"{name or 'the model that Claude Code asks for'} on {found.title} at {found.base_url}"
+    if name is None:
+        yield f"{found.title} at {found.base_url}, through the gateway with your key"
+        return
+    yield f"{name} on {found.title} at {found.base_url}"
     for other in others:
         yield f"also running: {other.title} at {other.base_url} (--mode {other.kind})"
     if found.problem is not None:

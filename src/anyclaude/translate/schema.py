@@ -85,7 +85,7 @@ def _drop_null(schema: Schema) -> Schema:
     if not isinstance(options, list):
         return schema
     rest = [option for option in cast("list[Any]", options) if option != {"type": "null"}]
-    if len(rest) != 1 or not isinstance(rest[0], dict):
+    if len(rest) == len(options) or len(rest) != 1 or not isinstance(rest[0], dict):
         return schema
     outer = {key: value for key, value in schema.items() if key != "anyOf"}
     return cast("Schema", rest[0]) | outer
