@@ -71,7 +71,7 @@ def private_folder(folder: Path) -> Path:
         raise UnsafeFolder(f"cannot create {folder}: {error.strerror}") from error
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFolder(f"{folder} is not a folder (a link or a file); remove it")
+        raise UnsafeFolder(f"{folder} is a link or a file: a folder of our own is needed there (XDG_* can move it)")
     if found.st_uid != os.getuid():
         raise UnsafeFolder(f"{folder} belongs to user {found.st_uid}, not to you; remove it or set XDG_* elsewhere")
     if found.st_mode & 0o077:
@@ -79,8 +79,17 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def _sync(folder: Path) -> None:
+    """A rename is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_private(path: Path, data: bytes) -> None:
-    """A whole file with 0600 or no file: temporary name, fsync, rename."""
+    """A whole file with 0600 or no file: temporary name, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -89,6 +98,7 @@ def write_private(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
+        _sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Start = Callable[[Script], ScriptedBackend]
 
 
 @contextmanager
-def waiting_session(home: Home, backend: ScriptedBackend, **environment: str) -> Iterator[dict[str, str]]:
+def waiting_session(home: Home, backend: ScriptedBackend, **environment: str) -> Generator[dict[str, str]]:
     """`--no-launch`: a session that lasts as long as its process, and the settings that it printed."""
     process = home.start("--no-launch", "--mode", "openai", "--base-url", backend.url, **environment)
     assert process.stdout is not None
@@ -98,7 +98,7 @@ def test_the_server_lives_away_from_the_terminal(home: Home, scripted: Start) ->
         assert os.getsid(process.pid) != os.getsid(0)
         assert not any(name.startswith("ANYCLAUDE_") for name in process.environ())
         if sys.platform == "linux":
-            ends = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (1, 2)]
+            ends = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (1, 2)]
             assert ends == [str(home.state / "server.err")] * 2
 
 

@@ -78,6 +78,7 @@ class ScriptedBackend:
         self.script = script
         self.model = model
         self.window = window
+        self.extra: dict[str, Any] = {}
         self.exchanges: list[Exchange] = []
         self.arrived = threading.Semaphore(0)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -145,7 +146,7 @@ class ScriptedBackend:
             exchange.json(404, {"error": {"message": "no such path"}})
             return
         limit = {"context_length": self.window} if self.window else {}
-        exchange.json(200, {"object": "list", "data": [{"id": self.model, "object": "model", **limit}]})
+        exchange.json(200, {"object": "list", "data": [{"id": self.model, "object": "model", **limit, **self.extra}]})
 
 
 def _read(connection: socket.socket) -> Exchange | None:

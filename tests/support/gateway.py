@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
-import anyio.from_thread
 from msgspec import Struct
 
 from anyclaude.backends.seam import Target
@@ -96,7 +95,7 @@ def running_gateway() -> Generator[RunningGateway]:
 
     async def run() -> None:
         ready.set()
-        await serve(server, gateway, sock, idle_stop_s=None)
+        await serve(server, gateway, sock, None)
 
     thread = threading.Thread(target=lambda: anyio.run(run), daemon=True)
     thread.start()

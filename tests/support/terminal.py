@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -81,6 +82,10 @@ class Terminal:
         assert came, f"{what} did not come within {LIMIT_S:.0f} s; the screen:\n{shown}"
         assert holds(shown), f"the program ended before {what} came; the screen:\n{shown}"
         return shown
+
+    def hang_up(self) -> None:
+        """What closing the window does to the program in it."""
+        os.killpg(self.process.pid, signal.SIGHUP)
 
     def wait_for_end(self) -> int:
         """The exit status."""

@@ -1,5 +1,6 @@
 """Servers that speak OpenAI chat completions, through the translation and one profile."""
 
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
 from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
 
 CHARACTERS_PER_TOKEN = 4
+log = logging.getLogger(__name__)
 _MLX_PROGRESS = re.compile(r"keepalive (\d+)/(\d+)")
 _MAX_ERROR_BYTES = 1 << 20
 
@@ -42,6 +44,7 @@ class ChatBackend:
                 timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
             ) as response,
         ):
+            log.debug("%s answered HTTP %d", self._name, response.status_code)
             if response.status_code != 200:
                 body = await read_limited(response)
                 raise error_of(self._name, response.status_code, response.headers, body)

@@ -15,6 +15,7 @@ from anyclaude.backends.kinds import KINDS
 from anyclaude.errors import NoBackend
 
 PROBE_S = 2.0
+LOAD_S = 300.0
 
 
 class Answer(Struct, frozen=True):
@@ -35,12 +36,14 @@ Ask = Callable[[str], Awaitable[Answer | None]]
 
 
 class Model(Struct, frozen=True):
-    """`context_window` and `max_output_tokens` in tokens, where the server tells."""
+    """`context_window` and `max_output_tokens` in tokens, where the server tells. One that is not `is_own` is never
+    chosen unasked: it runs at somebody else's, or does not chat."""
 
     id: str
     context_window: int | None = None
     max_output_tokens: int | None = None
     is_loaded: bool = False
+    is_own: bool = True
 
 
 class Found(Struct, frozen=True):
@@ -163,8 +166,30 @@ async def _ollama_models(ask: Ask) -> tuple[Model, ...]:
     """Only a loaded model tells the window in force; the default one can be as small as 4,096 tokens."""
     tags, running = await ask("/api/tags"), await ask("/api/ps")
     windows = {str(entry.get("name")): _least(entry.get("context_length")) for entry in _entries(running, "models")}
-    names = [str(entry["name"]) for entry in _entries(tags, "models") if "name" in entry]
-    return tuple(Model(name, windows.get(name), is_loaded=name in windows) for name in names)
+    named = {str(entry["name"]): entry for entry in _entries(tags, "models") if "name" in entry}
+    return tuple(
+        Model(name, windows.get(name), is_loaded=name in windows, is_own=_runs_here(name, entry))
+        for name, entry in named.items()
+    )
+
+
+def _runs_here(name: str, entry: Mapping[str, Any]) -> bool:
+    """Ollama lists models of its maker's cloud, which would take the prompt away, and models that only embed."""
+    is_remote = bool(entry.get("remote_host") or entry.get("remote_model")) or name.endswith(("-cloud", ":cloud"))
+    return not is_remote and "embed" not in name and "bert" not in str(_table(entry, "details").get("family"))
+
+
+async def load_in_ollama(clients: Clients, base_url: str, model: Model) -> Model:
+    """The model with the window in force, which Ollama tells only once it is loaded. A request without a prompt
+    loads it (its API documentation, "Load a model"). The same model where that fails: the first turn will tell why."""
+    root = base_url.removesuffix("/v1")
+    body = {"model": model.id, "stream": False}
+    try:
+        await clients.of(root).post(f"{root}/api/generate", json=body, timeout=LOAD_S)
+    except httpx2.TransportError:
+        return model
+    loaded = await _ollama_models(asker(clients, root, None))
+    return next((found for found in loaded if found.id == model.id), model)
 
 
 async def _lmstudio_models(ask: Ask) -> tuple[Model, ...]:

@@ -22,6 +22,9 @@ from anyclaude.errors import (
 )
 
 _MAX_SHOWN = 600
+_KEY = re.compile(
+    r"\bBearer\s+[^\s'\"]+|\b(?:sk|pk|hf|gsk|xai)[-_][\w*-]{8,}"
+)  # some servers repeat the key they refuse
 _ABOUT_A_MODEL = re.compile(r"model|not found|repo|snapshot|HTTP 404", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context (?:length|window|size|limit|overflow)|context_length_exceeded|prompt is too long|too many tokens"
@@ -181,7 +184,7 @@ def _plain(body: bytes) -> str:
 
 
 def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+    text = _KEY.sub("(hidden)", " ".join(text.split()))
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 

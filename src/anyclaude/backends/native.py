@@ -1,6 +1,7 @@
 """Servers that speak the Messages API themselves: the request goes with only the model's name changed, the events come
 back as they are, under the name that the client asked for (it drops its own thinking when the name differs)."""
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from anyclaude.wire.events import Foreign
 from anyclaude.wire.sse import ServerEvent, SseDecoder
 
 _VERSION = "2023-06-01"
+log = logging.getLogger(__name__)
 _LAST = frozenset({"message_stop", "error"})
 
 
@@ -38,6 +40,7 @@ class NativeBackend:
                 timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
             ) as response,
         ):
+            log.debug("%s answered HTTP %d", self._name, response.status_code)
             if response.status_code != 200:
                 body = await read_limited(response)
                 raise relayed_error(self._name, response.status_code, response.headers, body)

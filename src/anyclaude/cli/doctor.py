@@ -15,8 +15,9 @@ from anyclaude.backends.kinds import KINDS
 from anyclaude.cli.config import unknown_variables
 from anyclaude.cli.show import print_json
 from anyclaude.cli.version import client_version
-from anyclaude.config.settings import Settings
-from anyclaude.errors import AnyclaudeError, ClientMissing
+from anyclaude.config.environment import environment
+from anyclaude.config.settings import Settings, read_settings
+from anyclaude.errors import AnyclaudeError, ClientMissing, SettingError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import SMALL_WINDOW, find, goes_straight, search
 from anyclaude.launch.client_settings import find_redirects
@@ -39,17 +40,27 @@ class Finding(Struct, frozen=True):
     do: str = ""
 
 
-def doctor(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
+def doctor(line: CommandLine, folders: Folders) -> int:
     """Exit status 1 where something keeps a launch from working."""
-    findings = list(_findings(settings, folders, environ))
+    environ = environment()
+    try:
+        settings = read_settings(line.options, environ, folders.settings_file)
+    except SettingError as error:
+        findings = [Finding("problem", "config", error.message, "correct it, then run `anyclaude doctor` again")]
+    else:
+        findings = list(_findings(settings, folders, environ))
     if "--json" in line.flags:
         print_json({"findings": findings})
     else:
         for finding in findings:
-            print(f"{finding.level:<8} {finding.topic}: {finding.what}")
+            print(f"{finding.level:<8} {finding.topic}: {_indented(finding.what)}")
             if finding.do:
-                print(f"{'':<8} {finding.do}")
+                print(f"{'':<8} {_indented(finding.do)}")
     return int(any(finding.level == "problem" for finding in findings))
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n" + " " * 9)
 
 
 def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -85,8 +96,8 @@ async def _backends(settings: Settings, hub: Path) -> list[Finding]:
     finally:
         await clients.close()
     if not servers:
-        hints = "; or: ".join(kind.hint for kind in KINDS.values() if kind.ports)
-        return [Finding("problem", "backend", "no model server runs on the usual ports", f"start one: {hints}")]
+        hints = "\n  ".join(kind.hint for kind in KINDS.values() if kind.ports)
+        return [Finding("problem", "backend", "no model server runs on the usual ports", f"start one:\n  {hints}")]
     return [finding for server in servers for finding in _server(server, hub)]
 
 

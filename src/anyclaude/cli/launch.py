@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from anyclaude.cli.show import say
 from anyclaude.config.settings import Settings
 from anyclaude.errors import UsageError
 from anyclaude.launch.arguments import CLIENT_SESSION_WORDS, CLIENT_WORDS, CommandLine
@@ -29,15 +30,18 @@ def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Map
     arguments = line.client
     if needs_no_gateway(arguments) or goes_straight(settings):
         return _launch_straight(line, settings, environ)
-    client = None if "--no-launch" in line.flags else find_client(settings.client, environ.get("PATH"))
-    choice = asyncio.run(choose(settings, hub_folder(environ)))
-    _say(*choice.notes)
+    runs_nothing = bool(line.flags & {"--no-launch", "--dry-run"})
+    client = None if runs_nothing else find_client(settings.client, environ.get("PATH"))
+    choice = asyncio.run(choose(settings, hub_folder(environ), say))
+    say(*choice.notes)
     if "--dry-run" in line.flags:
-        _print_plan(client or "claude", plan(_HIDDEN, choice, arguments, environ))
+        prepared = plan(_HIDDEN, choice, arguments, environ)
+        say(*prepared.warnings)
+        _print_plan(prepared)
         return 0
     door = open_door(settings, choice, folders, environ, lingers=lingers(arguments))
     prepared = plan(door, choice, arguments, environ)
-    _say(*prepared.warnings)
+    say(*prepared.warnings)
     if client is None:
         return _wait(prepared)
     path = write_overlay(prepared, folders)
@@ -51,23 +55,18 @@ def needs_no_gateway(arguments: tuple[str, ...]) -> bool:
 
 
 def _launch_straight(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> int:
-    client = find_client(settings.client, environ.get("PATH"))
+    chosen = ("--model", settings.model) if "model" in line.options and settings.model else ()
+    arguments = (*chosen, *line.client)
     if "--dry-run" in line.flags:
-        print(shlex.join([client, *line.client]))
+        print(shlex.join(["claude", *arguments]))
         return 0
-    become(client, line.client, environ)
+    become(find_client(settings.client, environ.get("PATH")), arguments, environ)
     raise AssertionError("exec does not return")
 
 
-def _say(*lines: str) -> None:
-    """For the person, on standard error: standard output belongs to the client."""
-    for line in lines:
-        print(f"anyclaude: {line}", file=sys.stderr)
-
-
-def _print_plan(client: str, prepared: Plan) -> None:
+def _print_plan(prepared: Plan) -> None:
     removed = sorted(name for name in os.environ if name not in prepared.environment)
-    print(shlex.join([client, "--settings", "OVERLAY", *prepared.arguments]))
+    print(shlex.join(["claude", "--settings", "OVERLAY", *prepared.arguments]))
     print(f"\nvariables taken out of its environment: {', '.join(removed) or 'none'}")
     print("\nOVERLAY, a private file of this session:")
     print(msgspec.json.format(msgspec.json.encode(prepared.overlay), indent=2).decode())
@@ -78,6 +77,6 @@ def _wait(prepared: Plan) -> int:
     for name, value in prepared.overlay["env"].items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
-    _say("the gateway serves these settings until this command ends (Ctrl-C)")
+    say("the gateway serves these settings until this command ends (Ctrl-C)")
     signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     return 0

@@ -2,9 +2,13 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from anyclaude.errors import AnyclaudeError
 from anyclaude.launch.arguments import CommandLine, parse
+
+if TYPE_CHECKING:
+    from anyclaude.paths import Folders
 
 
 def run() -> None:
@@ -36,24 +40,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(line: CommandLine) -> int:
-    from anyclaude.config.environment import environment, own_folders
-    from anyclaude.config.settings import read_settings
+    from anyclaude.config.environment import own_folders
 
-    environ, folders = environment(), own_folders()
-    settings = read_settings(line.options, environ, folders.settings_file)
-    if "--version" in line.flags:
-        from anyclaude.cli.version import print_version
-
-        return print_version(settings, environ)
+    folders = own_folders()
     match line.word:
-        case None:
-            from anyclaude.cli.launch import launch
-
-            return launch(line, settings, folders, environ)
-        case "serve":
-            from anyclaude.cli.serve import serve
-
-            return serve(line, settings, environ)
         case "status":
             from anyclaude.cli.status import status
 
@@ -62,6 +52,34 @@ def _run(line: CommandLine) -> int:
             from anyclaude.cli.status import stop
 
             return stop(line, folders)
+        case "logs":
+            from anyclaude.cli.logs import logs
+
+            return logs(line, folders)
+        case "doctor":
+            from anyclaude.cli.doctor import doctor
+
+            return doctor(line, folders)
+        case _:
+            return _run_with_settings(line, folders)
+
+
+def _run_with_settings(line: CommandLine, folders: "Folders") -> int:
+    """What the rest needs: a file with a mistake in it must not keep a person from `stop` or `doctor`."""
+    from anyclaude.config.environment import environment
+    from anyclaude.config.settings import read_settings
+
+    environ = environment()
+    settings = read_settings(line.options, environ, folders.settings_file)
+    if "--version" in line.flags:
+        from anyclaude.cli.version import print_version
+
+        return print_version(settings, environ)
+    match line.word:
+        case "serve":
+            from anyclaude.cli.serve import serve
+
+            return serve(line, settings, environ)
         case "models":
             from anyclaude.cli.models import models
 
@@ -70,13 +88,7 @@ def _run(line: CommandLine) -> int:
             from anyclaude.cli.config import show_config
 
             return show_config(line, settings, folders, environ)
-        case "doctor":
-            from anyclaude.cli.doctor import doctor
+        case _:
+            from anyclaude.cli.launch import launch
 
-            return doctor(line, settings, folders, environ)
-        case "logs":
-            from anyclaude.cli.logs import logs
-
-            return logs(line, folders)
-        case word:
-            raise AssertionError(word)
+            return launch(line, settings, folders, environ)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from anyclaude.backends.discovery import Found
 from anyclaude.backends.http import Clients
@@ -29,9 +30,18 @@ def models(line: CommandLine, settings: Settings, environ: Mapping[str, str]) ->
     if "--json" in line.flags:
         print_json({"models": rows})
         return 0
-    if not rows:
-        print("no model server runs here, or it has no models; `anyclaude doctor` tells more")
-        return 0
+    for server in servers:
+        if not server.models:
+            own = " (it answers with the one that it has loaded)" if server.kind == "mlx-lm" else ""
+            print(f"{server.title} at {server.base_url} lists no models{own}")
+    if not servers:
+        print("no model server runs on the usual ports; `anyclaude doctor` tells more")
+    if rows:
+        _print_rows(rows)
+    return 0
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
     table = [("model", "context", "loaded", "server")]
     table += [
         (
@@ -43,7 +53,6 @@ def models(line: CommandLine, settings: Settings, environ: Mapping[str, str]) ->
         for row in rows
     ]
     print_columns(table, right=frozenset({1}))
-    return 0
 
 
 async def _servers(settings: Settings) -> list[Found]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import psutil
 
-from anyclaude.cli.show import print_json
+from anyclaude.cli.show import print_json, say
 from anyclaude.config.settings import Settings
 from anyclaude.errors import ServerNotReached, SettingError
 from anyclaude.launch.arguments import CommandLine
@@ -29,7 +29,7 @@ from anyclaude.server.sessions import NewSession, Session, Sessions
 def serve(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> int:
     """Until Ctrl-C or SIGTERM. Its one session lives in memory only."""
     _check_address(settings)
-    choice = asyncio.run(choose(settings, hub_folder(environ)))
+    choice = asyncio.run(choose(settings, hub_folder(environ), say))
     sock = _listen(settings.host, settings.port)
     port = sock.getsockname()[1]
     sessions = Sessions(None)
@@ -45,7 +45,7 @@ def serve(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> 
     )
     server = Server(app, gateway)
     _announce(line, choice, session, f"http://{settings.host}:{port}")
-    anyio.run(lambda: run_server(server, gateway, sock, idle_stop_s=None), backend_options={"use_uvloop": True})
+    anyio.run(lambda: run_server(server, gateway, sock, None), backend_options={"use_uvloop": True})
     return 0
 
 

@@ -1,9 +1,16 @@
 """Shapes of output that several commands share: JSON for programs, aligned columns for people."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+
+
+def say(*lines: str) -> None:
+    """For the person, on standard error: standard output belongs to programs and to the client."""
+    for line in lines:
+        print(f"anyclaude: {line}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

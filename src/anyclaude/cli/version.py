@@ -16,7 +16,7 @@ def client_version(settings: Settings, environ: Mapping[str, str]) -> str:
         answer = subprocess.run([client, "--version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ClientMissing(f"{client} --version: {error}") from None
-    return answer.stdout.strip() or f"{client} --version said nothing"
+    return answer.stdout.strip().removesuffix(" (Claude Code)") or f"{client} --version said nothing"
 
 
 def print_version(settings: Settings, environ: Mapping[str, str]) -> int:

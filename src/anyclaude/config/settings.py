@@ -81,14 +81,13 @@ def _first(setting: Setting, places: tuple[Place, ...]) -> tuple[Any, str]:
 
 def _parsed(setting: Setting, value: object, source: str) -> Any:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise SettingError(f"{setting.name} in {source}: a table or list cannot stand here")
+        raise SettingError(f"{setting.name} in {source}: must be text or a number")
     try:
         return setting.parse(str(value))
     except ValueError as error:
-        problem = str(error) if "invalid literal" not in str(error) else "must be a whole number"
         is_secret = setting.parse is BY_NAME["api_key"].parse or "@" in str(value)  # a URL may hold a password
         shown = "" if is_secret else f" (not {value!r})"
-        raise SettingError(f"{setting.name} from {source}: {problem}{shown}") from None
+        raise SettingError(f"{setting.name} from {source}: {error}{shown}") from None
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -31,31 +31,42 @@ def url(value: str) -> str:
     return value.strip().rstrip("/")
 
 
+def whole(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
 def port(value: str) -> int:
-    number = int(value)
+    number = whole(value)
     if not 0 <= number <= 65535:
         raise ValueError("must be between 0 and 65535")
     return number
 
 
 def count(value: str) -> int:
-    number = int(value)
+    number = whole(value)
     if number < 1:
         raise ValueError("must be at least 1")
     return number
 
 
 def seconds(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("must be a number of seconds") from None
     if not 0 < number < float("inf"):
         raise ValueError("must be a positive number of seconds")
     return number
 
 
 def log_level(value: str) -> str:
-    if value not in LOG_LEVELS:
+    level = "debug" if value.lower() in ("1", "true", "yes", "on") else value.lower()
+    if level not in LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
-    return value
+    return level
 
 
 class Setting(Struct, frozen=True):

@@ -4,6 +4,8 @@ Options of ours are known anywhere before `--`. A word of ours counts only as th
 `anyclaude status` is ours, `anyclaude status of the build` is a prompt, `anyclaude stop 4f2a` is the client's own.
 """
 
+import difflib
+
 from msgspec import Struct
 
 from anyclaude.config.table import SETTINGS
@@ -78,9 +80,12 @@ def parse(arguments: list[str]) -> CommandLine:
     options: dict[str, str] = {}
     flags: set[str] = set()
     rest: list[str] = []
+    word_at: int | None = None
     position = 0
     while position < len(arguments):
         argument = arguments[position]
+        if not rest and argument in CLIENT_WORDS - WORDS.keys():
+            return CommandLine(options, frozenset(flags), None, tuple(arguments[position:]))
         position += 1
         if argument == "--":
             return CommandLine(options, frozenset(flags), None, (*rest, *arguments[position:]))
@@ -95,8 +100,9 @@ def parse(arguments: list[str]) -> CommandLine:
         elif argument in LAUNCH_FLAGS and (argument not in _ABOUT or not rest or rest[0] in WORDS):
             flags.add(argument)
         else:
+            word_at = position - 1 if not rest else word_at
             rest.append(argument)
-    return _with_word(options, flags, rest)
+    return _with_word(CommandLine(options, frozenset(flags), None, tuple(rest)), arguments, word_at)
 
 
 def _value(arguments: list[str], position: int, name: str) -> str:
@@ -105,14 +111,28 @@ def _value(arguments: list[str], position: int, name: str) -> str:
     return arguments[position]
 
 
-def _with_word(options: dict[str, str], flags: set[str], rest: list[str]) -> CommandLine:
-    word = WORDS.get(rest[0]) if rest else None
+def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> CommandLine:
+    """`word_at` is where the first argument that is not an option of ours stands."""
+    if word_at is None:
+        return line
+    first, *others = line.client
+    word = WORDS.get(first)
     if word is None:
-        return CommandLine(options, frozenset(flags), None, tuple(rest))
-    unknown = [argument for argument in rest[1:] if argument not in word.flags]
+        _check_spelling(line)
+        return line
+    unknown = [argument for argument in others if argument not in word.flags]
     if any(not argument.startswith("-") for argument in unknown):
-        return CommandLine(options, frozenset(flags), None, tuple(rest))
+        if first in CLIENT_WORDS:  # the client's command of the same name, with nothing taken out of it
+            return CommandLine(line.options, line.flags, None, tuple(arguments[word_at:]))
+        return line
     if unknown:
         known = f"; it knows {', '.join(word.flags)}" if word.flags else ""
         raise UsageError(f"`anyclaude {word.name}` does not know {unknown[0]}{known}")
-    return CommandLine(options, frozenset({*flags, *rest[1:]}), word.name, ())
+    return CommandLine(line.options, line.flags | frozenset(others), word.name, ())
+
+
+def _check_spelling(line: CommandLine) -> None:
+    """A single word that is almost one of ours was hardly meant as a prompt."""
+    if len(line.client) == 1 and (close := difflib.get_close_matches(line.client[0], WORDS, n=1, cutoff=0.8)):
+        word = line.client[0]
+        raise UsageError(f"`{word}` is not a command; did you mean `{close[0]}`? As a prompt: anyclaude -- {word}")

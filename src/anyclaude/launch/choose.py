@@ -2,12 +2,12 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
-from anyclaude.backends.discovery import Found, Model, asker, expect, identify
+from anyclaude.backends.discovery import Found, Model, asker, expect, identify, load_in_ollama
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Target
@@ -55,14 +55,18 @@ def goes_straight(settings: Settings) -> bool:
     return kind_of_mode(settings) == "claude" and settings.api_key is None
 
 
-async def choose(settings: Settings, hub: Path) -> Choice:
-    """Raises NoBackend or SettingError with what to do."""
+async def choose(settings: Settings, hub: Path, say: Callable[[str], None]) -> Choice:
+    """`say` tells the person of work that takes a while. Raises NoBackend or SettingError with what to do."""
     clients = Clients()
     try:
         found, others = await find(settings, clients)
+        model = _model(settings, found)
+        if found.kind == "ollama" and not model.is_loaded and settings.context_window is None:
+            say(f"loading {model.id} into Ollama, which tells the context window of loaded models only")
+            model = await load_in_ollama(clients, found.base_url, model)
     finally:
         await clients.close()
-    return _choice(settings, found, others, hub)
+    return _choice(settings, found, model, others, hub)
 
 
 async def search(clients: Clients) -> list[Found]:
@@ -75,7 +79,7 @@ async def search(clients: Clients) -> list[Found]:
 
 async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]]:
     kind = kind_of_mode(settings)
-    key = settings.api_key.reveal() if settings.api_key else None
+    key = key_for(settings)
     if kind is not None:
         url = settings.base_url or KINDS[kind].default_url
         if url is None:
@@ -91,8 +95,30 @@ async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]
     servers = await search(clients)
     if not servers:
         raise NoBackend(_nothing_found())
-    ready = [server for server in servers if server.problem is None] or servers
-    return ready[0], [server for server in servers if server is not ready[0]]
+    best = min(servers, key=_rank)
+    return best, [server for server in servers if server is not best]
+
+
+def _rank(server: Found) -> int:
+    """Of several servers the one that can answer at once. mlx_lm.server always has its model loaded."""
+    if server.problem is not None:
+        return 3
+    if server.kind == "mlx-lm" or any(model.is_loaded for model in server.models):
+        return 0
+    return 1 if any(model.is_own for model in server.models) else 2
+
+
+def key_for(settings: Settings) -> str | None:
+    """The key goes to a server that the person named, and a named backend's key to that backend's own address only.
+    Raises SettingError."""
+    if settings.api_key is None or (settings.mode is None and settings.base_url is None):
+        return None
+    key_from, url_from = settings.sources.get("api_key", ""), settings.sources.get("base_url", "")
+    if "[backends." in key_from and url_from != key_from and url_from != "default":
+        raise SettingError(
+            f"the api_key of {key_from} is not sent to another address ({url_from}); set ANYCLAUDE_API_KEY"
+        )
+    return settings.api_key.reveal()
 
 
 def _nothing_found() -> str:
@@ -109,8 +135,7 @@ def _nothing_found() -> str:
     )
 
 
-def _choice(settings: Settings, found: Found, others: list[Found], hub: Path) -> Choice:
-    model = _model(settings, found)
+def _choice(settings: Settings, found: Found, model: Model, others: list[Found], hub: Path) -> Choice:
     window = settings.context_window or model.context_window or window_of(model.id, hub)
     name = _client_name(model.id)
     limit = settings.max_output_tokens
@@ -122,15 +147,15 @@ def _choice(settings: Settings, found: Found, others: list[Found], hub: Path) ->
         model=model.id or None,
         is_model_chosen=settings.model is not None,
         models=_picker_models(found),
-        api_key=settings.api_key.reveal() if settings.api_key else None,
+        api_key=key_for(settings),
         context_window=window,
         max_output_tokens=limit,
         silence_s=settings.backend_silence_s,
     )
-    return Choice(target, name, window or ASSUMED_WINDOW, tuple(_notes(found, others, name, window)))
+    return Choice(target, name, window or ASSUMED_WINDOW, tuple(_notes(found, target, others, name)))
 
 
-def _notes(found: Found, others: list[Found], name: str | None, window: int | None) -> Iterator[str]:
+def _notes(found: Found, target: Target, others: list[Found], name: str | None) -> Iterator[str]:
     if name is None:
         yield f"{found.title} at {found.base_url}, through the gateway with your key"
         return
@@ -139,10 +164,13 @@ def _notes(found: Found, others: list[Found], name: str | None, window: int | No
         yield f"also running: {other.title} at {other.base_url} (--mode {other.kind})"
     if found.problem is not None:
         yield f"{found.title} says: {found.problem}"
-    if window is None:
+    if found.kind == "mlx-lm" and target.is_model_chosen:
+        yield f"mlx_lm.server drops the model that it has loaded for {name}; without --model it keeps its own"
+    if target.context_window is None:
         yield f"{found.title} does not tell its context window; assuming {ASSUMED_WINDOW:,} (setting context_window)"
-    elif window < SMALL_WINDOW:
-        yield f"a context window of {window:,} tokens is small: Claude Code's own prompt takes about 14,000"
+    elif target.context_window < SMALL_WINDOW:
+        small = f"a context window of {target.context_window:,} tokens is small"
+        yield f"{small}: Claude Code's own prompt takes about 14,000"
 
 
 def output_limit(window: int, told: int | None) -> int:
@@ -172,8 +200,9 @@ def _model(settings: Settings, found: Found) -> Model:
         return Model("default")
     if not found.models:
         raise NoBackend(f"{found.title} at {found.base_url} has no model. Name one with --model, or load one there.")
-    if found.kind in _LOADS_ON_DEMAND:
-        return found.models[0]
+    own = [model for model in found.models if model.is_own]
+    if found.kind in _LOADS_ON_DEMAND and own:
+        return own[0]
     raise NoBackend(f"choose one of the models with --model NAME: {_listed(list(by_id))}")
 
 

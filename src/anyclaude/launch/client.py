@@ -28,7 +28,7 @@ def find_client(chosen: str | None, search_path: str | None) -> str:
         return found
     if found := shutil.which("claude", path=search_path):
         return found
-    for place in _USUAL_PLACES:
+    for place in (*_USUAL_PLACES, str(Path(sys.executable).parent / "claude")):
         path = Path(place).expanduser()
         if os.access(path, os.X_OK):
             return str(path)

@@ -82,7 +82,7 @@ def register(
             continue
         if port not in (0, client.address.port):
             problem = f"the gateway already runs on port {client.address.port}, not {port}"
-            raise ServerNotReached(f"{problem}; leave --port out, or run `anyclaude stop` first")
+            raise ServerNotReached(f"{problem}; leave `port` to it, or run `anyclaude stop` first")
         try:
             answer = client.post("/anyclaude/sessions", new)
         except ServerNotReached:

@@ -1,8 +1,6 @@
 """One launch: choose, register, lay the overlay, and know exactly what is to be run."""
 
 import os
-import secrets
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ from anyclaude.launch.client_settings import find_redirects
 from anyclaude.launch.environment import client_environment, no_proxy
 from anyclaude.launch.overlay import Door, merged, overlay, take_settings, with_redirects_blank
 from anyclaude.launch.server import register
-from anyclaude.paths import Folders, private_folder, write_private
-from anyclaude.server.process import is_same_process, process_start
-from anyclaude.server.sessions import LINGER_S, NewSession
+from anyclaude.paths import Folders
+from anyclaude.server.overlays import delete_dead_overlays, write_overlay_file
+from anyclaude.server.process import process_start
+from anyclaude.server.sessions import NewSession
 
 _BACKGROUND = frozenset({"--bg", "--background"})
 
@@ -69,27 +68,12 @@ def plan(door: Door, choice: Choice, arguments: tuple[str, ...], environ: Mappin
 
 
 def write_overlay(plan: Plan, folders: Folders) -> Path:
-    """A private file named after this process; those of processes that are gone are deleted."""
-    folder = private_folder(folders.overlays)
-    _delete_dead(folder)
-    pid = os.getpid()
-    owner = "background" if lingers(plan.arguments) else f"{pid}-{process_start(pid):.2f}"
-    path = folder / f"{owner}-{secrets.token_hex(4)}.json"
-    write_private(path, msgspec.json.encode(plan.overlay))
-    return path
+    delete_dead_overlays(folders.overlays)
+    data = msgspec.json.encode(plan.overlay)
+    return write_overlay_file(folders.overlays, data, pid=os.getpid(), lingers=lingers(plan.arguments))
 
 
 def with_overlay(arguments: tuple[str, ...], path: Path) -> tuple[str, ...]:
     """`--settings` goes first, or right after a word of the client's that takes it."""
     at = 1 if arguments and arguments[0] in CLIENT_SESSION_WORDS else 0
     return (*arguments[:at], "--settings", str(path), *arguments[at:])
-
-
-def _delete_dead(folder: Path) -> None:
-    for path in folder.glob("[0-9]*-*-*.json"):
-        pid, started, _ = path.stem.split("-")
-        if not is_same_process(int(pid), float(started)):
-            path.unlink(missing_ok=True)
-    for path in folder.glob("background-*.json"):
-        if time.time() - path.stat().st_mtime > LINGER_S:
-            path.unlink(missing_ok=True)

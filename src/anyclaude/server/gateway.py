@@ -43,8 +43,8 @@ class Gateway:
         self._last_activity = time.monotonic()
 
     def quiet_s(self) -> float:
-        """Seconds since anything was asked; 0 while a client runs."""
-        if self.running or self.sessions.n_running():
+        """Seconds since anything was asked; 0 while there is a session."""
+        if self.running or len(self.sessions):
             self.touch()
         return time.monotonic() - self._last_activity
 

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import anyio
 import uvicorn
+from msgspec import Struct
 from starlette.types import ASGIApp
 
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.logs import log_to, set_level
+from anyclaude.server.overlays import delete_dead_overlays
 from anyclaude.server.sessions import Sessions
 
 SWEEP_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-log = logging.getLogger(__name__)
+log = logging.getLogger("anyclaude.server.run")  # this module runs as __main__
 
 
 class Server(uvicorn.Server):
@@ -48,30 +50,38 @@ class Server(uvicorn.Server):
         await self._gateway.clients.close()
 
 
+class Background(Struct, frozen=True):
+    """What a server that nobody watches does on its own: deletes what dead launches left, stops after a quiet time."""
+
+    overlays: Path
+    idle_stop_s: float
+
+
 def hosts_of(port: int, *names: str) -> frozenset[str]:
     """The Host headers that name us. Port 80 may be left out (RFC 9110, 7.2)."""
     return frozenset(f"{name}:{port}" for name in (*LOOPBACK, *names))
 
 
-async def serve(server: Server, gateway: Gateway, sock: socket.socket, *, idle_stop_s: float | None) -> None:
-    """Returns when stopped, or after `idle_stop_s` without a session or a request."""
+async def serve(server: Server, gateway: Gateway, sock: socket.socket, background: Background | None) -> None:
+    """Returns when stopped. `background` is None for a server in somebody's foreground."""
     async with anyio.create_task_group() as group:
-        group.start_soon(_sweep, server, gateway, idle_stop_s)
+        if background is not None:
+            group.start_soon(_sweep, server, gateway, background)
         await server.serve(sockets=[sock])
         group.cancel_scope.cancel()
 
 
-async def _sweep(server: Server, gateway: Gateway, idle_stop_s: float | None) -> None:
+async def _sweep(server: Server, gateway: Gateway, background: Background) -> None:
+    """Forgets launches that are gone, and stops after a quiet time, or when nobody supervises any more."""
     supervisor = os.getppid()
     while True:
         await anyio.sleep(SWEEP_S)
         for session in gateway.sessions.remove_dead():
             log.info("session %s ended", session.id)
             set_level(other.log_level for other in gateway.sessions)
-        if idle_stop_s is None:
-            continue
+        delete_dead_overlays(background.overlays)
         gateway.is_draining |= os.getppid() != supervisor
-        limit_s = 0.0 if gateway.is_draining else idle_stop_s
+        limit_s = 0.0 if gateway.is_draining else background.idle_stop_s
         if gateway.quiet_s() > limit_s:
             log.info("stopping: no session and nothing asked for %.0f s", gateway.quiet_s())
             server.stop()
@@ -110,7 +120,8 @@ def main(arguments: list[str]) -> None:
     app = build_app(gateway, management_token=token, hosts=hosts_of(port), stop=stop)
     server = Server(app, gateway)
     log.info("listening on 127.0.0.1:%d", port)
-    anyio.run(lambda: serve(server, gateway, sock, idle_stop_s=idle_stop_s), backend_options={"use_uvloop": True})
+    background = Background(runtime / "overlays", idle_stop_s)
+    anyio.run(lambda: serve(server, gateway, sock, background), backend_options={"use_uvloop": True})
 
 
 if __name__ == "__main__":

@@ -115,7 +115,3 @@ class Sessions:
             return True
         last_used = self._last_used.get(session.id, self._loaded_at)
         return session.lingers and time.monotonic() - last_used < LINGER_S
-
-    def n_running(self) -> int:
-        """Sessions whose client process is there."""
-        return sum(is_same_process(session.pid, session.pid_started) for session in self)

@@ -61,6 +61,12 @@ class RunningTurn:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Leaves no connection to the backend behind, however it ends."""
         writer = EventWriter(scope, send)
+        request = self.turn.request
+        log.debug(
+            "%s: %s for %s, %d bytes, %d messages, %d tools, max_tokens %s, %s",
+            scope["state"]["request_id"], self.labels.request_class, self.turn.model, len(self.turn.body),
+            len(request.messages), len(request.tools), request.max_tokens, "stream" if request.stream else "whole",
+        )  # fmt: skip
         try:
             with self._work:
                 async with anyio.create_task_group() as group:
@@ -101,6 +107,7 @@ class RunningTurn:
             async for item in items:
                 if isinstance(item, Progress):
                     self.meter.reading = Reading(item.n_read, item.n_total)
+                    log.debug("prompt: %d of %d tokens read", item.n_read, item.n_total)
                 else:
                     self.meter.see(item, time.monotonic())
                 yield item

@@ -155,7 +155,17 @@ def _merged(messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
 
 def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
     parts = [*_parts(first.content), *_parts(second.content)]
-    return replace(first, content=_content(parts), tool_calls=first.tool_calls + second.tool_calls)
+    return replace(
+        first,
+        content=_content(parts),
+        reasoning=_joined_thoughts(first.reasoning, second.reasoning),
+        reasoning_content=_joined_thoughts(first.reasoning_content, second.reasoning_content),
+        tool_calls=first.tool_calls + second.tool_calls,
+    )
+
+
+def _joined_thoughts(*texts: str | None) -> str | None:
+    return "\n".join(text for text in texts if text) or None
 
 
 def _parts(content: str | tuple[Part, ...]) -> tuple[Part, ...]:

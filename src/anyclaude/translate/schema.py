@@ -84,8 +84,9 @@ def _drop_null(schema: Schema) -> Schema:
     options = schema.get("anyOf")
     if not isinstance(options, list):
         return schema
-    rest = [option for option in cast("list[Any]", options) if option != {"type": "null"}]
-    if len(rest) == len(options) or len(rest) != 1 or not isinstance(rest[0], dict):
+    alternatives = cast("list[Any]", options)
+    rest = [option for option in alternatives if option != {"type": "null"}]
+    if len(rest) == len(alternatives) or len(rest) != 1 or not isinstance(rest[0], dict):
         return schema
     outer = {key: value for key, value in schema.items() if key != "anyOf"}
     return cast("Schema", rest[0]) | outer
