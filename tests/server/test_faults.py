@@ -69,6 +69,14 @@ def _limited(exchange: Exchange) -> None:
     exchange.json(429, {"error": {"message": "slow down"}}, retry_after="2")
 
 
+def _nothing(_: Exchange) -> None:
+    pass
+
+
+def _hangs(exchange: Exchange) -> None:
+    exchange.wait_until_closed()
+
+
 def _empty(exchange: Exchange) -> None:
     exchange.start()
 
@@ -116,7 +124,7 @@ def test_waiting_times_of_the_server_are_passed_on(gateway: RunningGateway, scri
     assert gateway.ask("POST", "/v1/messages", request(), token=token).headers["retry-after"] == "2"
 
 
-@pytest.mark.parametrize("end", [lambda _: None, Exchange.reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("end", [_nothing, Exchange.reset], ids=["closed", "reset"])
 def test_a_server_that_dies_in_mid_stream_ends_in_an_error_event(
     gateway: RunningGateway, scripted: Start, end: Script
 ) -> None:
@@ -156,7 +164,7 @@ def test_arguments_that_are_cut_off_by_the_limit_end_as_max_tokens(gateway: Runn
 
 
 def test_a_server_that_hangs_is_given_up_after_its_silence(gateway: RunningGateway, scripted: Start) -> None:
-    backend = scripted(lambda exchange: exchange.wait_until_closed() and None)
+    backend = scripted(_hangs)
     token = gateway.session(target(backend.url, silence_s=0.5)).token
     answer = gateway.ask("POST", "/v1/messages", request(), token=token)
     assert (answer.status, answer.json["error"]["type"]) == (504, "timeout_error")
@@ -307,3 +315,14 @@ def test_thirty_counts_at_once_and_a_turn_beside_them_are_answered(gateway: Runn
 
 def _headers(token: str) -> dict[str, str]:
     return {"content-type": "application/json", "authorization": f"Bearer {token}"}
+
+
+def test_structured_output_that_a_server_cannot_do_is_rejected_in_the_clients_words(
+    gateway: RunningGateway, scripted: Start
+) -> None:
+    backend = scripted(_empty)
+    token = gateway.session(target(backend.url, kind="mlx-lm")).token
+    wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    answer = gateway.ask("POST", "/v1/messages", request(output_config=wanted), token=token)
+    assert (answer.status, answer.json["error"]["message"]) == (400, "capability_rejected: structured_outputs_unsupported")
+    assert backend.turns == []

@@ -72,7 +72,7 @@ def test_a_route_with_its_token_is_open(gateway: RunningGateway, scripted: Start
 @pytest.mark.parametrize(
     "host",
     ["", "evil.example", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.:{port}", "localhost.:{port}", "LOCALHOST:{port}",
-     "[::1]", "0.0.0.0:{port}", "127.1:{port}", "2130706433:{port}", "localhost:{port}@evil.example", "localhost:{port} x"],
+     "[::1]", "0.0.0.0:{port}", "127.1:{port}", "2130706433:{port}", "localhost:{port}@evil.example", "localhost x"],
 )  # fmt: skip
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 def test_a_host_that_is_not_ours_to_the_letter_is_refused(

@@ -1,5 +1,6 @@
 """Scripts for the model server: what it answers when the real client goes through a conversation."""
 
+import itertools
 import threading
 from typing import Any
 
@@ -46,7 +47,7 @@ def assert_each_extends_the_one_before(backend: ScriptedBackend) -> None:
     """What makes a prefix cache work: nothing that was sent is sent differently later."""
     bodies = [exchange.body for exchange in backend.turns]
     assert len(bodies) > 1
-    for earlier, later in zip(bodies, bodies[1:], strict=False):
+    for earlier, later in itertools.pairwise(bodies):
         n_sent = len(earlier["messages"])
         assert later["messages"][:n_sent] == earlier["messages"]
         assert len(later["messages"]) > n_sent

@@ -122,7 +122,8 @@ class _Screen(pyte.Screen):
 
     @property
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.display)
+        """A space is a space, whether a line may break there or not."""
+        return "\n".join(line.replace("\xa0", " ").rstrip() for line in self.display)
 
     def write_process_input(self, data: str) -> None:
         self._answer(data)

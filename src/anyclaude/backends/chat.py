@@ -12,7 +12,7 @@ from anyclaude.backends.failures import error_in_stream, error_of
 from anyclaude.backends.http import CONNECT_S, Clients, faults_as_errors
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Count, Item, Progress, Target, Turn
-from anyclaude.errors import BackendFailed
+from anyclaude.errors import BackendFailed, InvalidRequest
 from anyclaude.prompt.canonical import Prompt, canonical
 from anyclaude.translate.request import chat_request
 from anyclaude.translate.stream import StreamTranslator
@@ -34,6 +34,8 @@ class ChatBackend:
         self._url = chat_url(target.base_url)
 
     async def open(self, turn: Turn) -> AsyncIterator[Item]:
+        if turn.request.output_config.format is not None and not self._kind.profile.takes_json_schema:
+            raise InvalidRequest("capability_rejected: structured_outputs_unsupported")  # the client goes on without
         async with (
             faults_as_errors(self._name, self._target.silence_s),
             self._clients.of(self._url).stream(

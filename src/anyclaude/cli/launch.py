@@ -74,9 +74,11 @@ def _print_plan(prepared: Plan) -> None:
 
 def _wait(prepared: Plan) -> int:
     """The settings as shell commands, and then the session for as long as this process lives."""
+    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # one that is not blocked kills before it can be waited for
     for name, value in prepared.overlay["env"].items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
     say("the gateway serves these settings until this command ends (Ctrl-C)")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.sigwait(ends)
     return 0

@@ -119,6 +119,8 @@ def read_settings_option(given: str) -> Fields:
         raise UsageError(f"--settings {given}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"--settings: not JSON: {error}") from None
+    except RuntimeError as error:  # a home folder that nobody has, or JSON too deep to be settings
+        raise UsageError(f"--settings {given[:80]}: {error}") from None
     if not isinstance(fields, dict):
         raise UsageError("--settings: a JSON object is needed")
     return cast("Fields", fields)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, UnsetType
 
-from anyclaude.wire.events import BlockStart, Event, Foreign, MessageDelta, ToolUseStart, Usage
+from anyclaude.wire.events import BlockDelta, BlockStart, Event, Foreign, MessageDelta, ToolUseStart, Usage
 
 _KEPT = 1000
 
@@ -64,8 +64,9 @@ class TurnMeter:
 
     def see(self, event: Event, clock: float) -> None:
         match event:
-            case BlockStart(content_block=block):
+            case BlockDelta():
                 self._first(clock)
+            case BlockStart(content_block=block):
                 self.n_tool_calls += isinstance(block, ToolUseStart)
             case MessageDelta(delta=delta, usage=usage):
                 self.stop_reason = delta.stop_reason
@@ -76,8 +77,9 @@ class TurnMeter:
                 pass
 
     def _see_foreign(self, name: str, data: bytes, clock: float) -> None:
-        if name == "content_block_start":
+        if name == "content_block_delta":
             self._first(clock)
+        elif name == "content_block_start":
             self.n_tool_calls += msgspec.json.decode(data, type=_ForeignEvent).content_block.type == "tool_use"
         elif name in ("message_start", "message_delta"):
             event = msgspec.json.decode(data, type=_ForeignEvent)
@@ -95,14 +97,16 @@ class TurnMeter:
 
     @property
     def tokens(self) -> dict[str, int | None]:
-        """The row's token columns. The prompt is what was read, what came from the cache and what was put into it."""
-        read = self.usage.get("input_tokens")
+        """The row's token columns. The prompt is what was read, what came from the cache and what was put into it; some
+        servers say 0 where they do not count."""
+        read = self.usage.get("input_tokens") or 0
         cached = self.usage.get("cache_read_input_tokens")
         written = self.usage.get("cache_creation_input_tokens") or 0
+        prompt = read + (cached or 0) + written
         return {
-            "tokens_prompt": None if read is None else read + (cached or 0) + written,
+            "tokens_prompt": prompt or None,
             "tokens_cached": cached,
-            "tokens_prefilled": None if read is None or cached is None else read + written,
+            "tokens_prefilled": prompt - cached if prompt and cached is not None else None,
             "tokens_out": self.usage.get("output_tokens") or None,
         }
 
