@@ -5,6 +5,7 @@ tests, never meet.
 """
 
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -90,7 +91,7 @@ def _sync(folder: Path) -> None:
 
 def write_private(path: Path, data: bytes) -> None:
     """A whole file with 0600 or no file: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)

@@ -42,7 +42,7 @@ def recorded(name: str) -> ApiError:
 _EXPECTED: dict[str, tuple[type[ApiError], str]] = {
     "llamacpp/error_context": (PromptTooLong, "prompt is too long: 41210 tokens > 32768 maximum"),
     "llamacpp/error_loading": (Overloaded, f"{SERVER}: Loading model"),
-    "llamacpp/error_model": (InvalidRequest, f"{SERVER}: model 'no-such-model' not found"),
+    "llamacpp/error_model": (Missing, f"{SERVER}: model 'no-such-model' not found"),
     "llamacpp/error_schema": (
         InvalidRequest,
         f"{SERVER}: JSON schema conversion failed: Pattern must start with '^' and end with '$'",
@@ -74,7 +74,7 @@ _EXPECTED: dict[str, tuple[type[ApiError], str]] = {
         Refused,
         f"{SERVER}: Insufficient credits (HTTP 402; check ANYCLAUDE_API_KEY or api_key)",
     ),
-    "openrouter/error_model": (InvalidRequest, f"{SERVER}: no-such/model is not a valid model ID"),
+    "openrouter/error_model": (Missing, f"{SERVER}: no-such/model is not a valid model ID"),
     "openrouter/error_rate_limit": (RateLimited, f"{SERVER}: Rate limit exceeded"),
     "vllm/error_context": (PromptTooLong, "prompt is too long: 32769 tokens > 32768 maximum"),
     "vllm/error_model": (Missing, f"{SERVER}: The model `no-such-model` does not exist."),

@@ -260,3 +260,12 @@ def test_a_schema_of_claude_code_keeps_its_meaning_for_every_kind(kind: str) -> 
     expected = {key: value for key, value in schema.items() if key != "$schema"}
 
     assert rewrite_schema(schema, KINDS[kind].profile.schema_rules) == expected
+
+
+def test_definitions_that_refer_to_each_other_stay_within_a_budget() -> None:
+    names = [f"d{n}" for n in range(12)]
+    everything = {name: {"$ref": f"#/$defs/{name}"} for name in names}
+    schema = {"properties": everything, "$defs": {name: {"properties": everything} for name in names}}
+    written = rewrite_schema(schema, frozenset({"refs"}))
+    assert len(json.dumps(written)) < 100_000
+    assert "$ref" not in json.dumps(written)

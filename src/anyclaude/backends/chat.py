@@ -60,14 +60,17 @@ class ChatBackend:
         wanted, most = turn.request.max_tokens, self._target.max_output_tokens
         limit = min(wanted, most) if wanted and most else wanted
         names_model = self._kind.profile.sends_model or self._target.is_model_chosen
-        request = chat_request(
-            canonical(turn.request),
-            turn.request,
-            self._kind.profile,
-            model=turn.model if names_model else None,
-            max_tokens=limit,
-        )
-        return encode_chat(request)
+        try:
+            request = chat_request(
+                canonical(turn.request),
+                turn.request,
+                self._kind.profile,
+                model=turn.model if names_model else None,
+                max_tokens=limit,
+            )
+            return encode_chat(request)
+        except RecursionError:
+            raise InvalidRequest("tools: a schema is nested too deeply") from None
 
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "text/event-stream"}

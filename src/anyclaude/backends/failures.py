@@ -25,6 +25,7 @@ _MAX_SHOWN = 600
 _KEY = re.compile(
     r"\bBearer\s+[^\s'\"]+|\b(?:sk|pk|hf|gsk|xai)[-_][\w*-]{8,}"
 )  # some servers repeat the key they refuse
+_NO_SUCH_MODEL = re.compile(r"is not a valid model ID|model '[^']*' not found", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"model|not found|repo|snapshot|HTTP 404", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context (?:length|window|size|limit|overflow)|context_length_exceeded|prompt is too long|too many tokens"
@@ -87,6 +88,8 @@ def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes) 
     match status:
         case 401 | 402 | 403 | 407:
             return Refused(f"{said} (HTTP {status}; check ANYCLAUDE_API_KEY or api_key)")
+        case 400 if _NO_SUCH_MODEL.search(said):
+            return Missing(said)
         case 404:
             # mlx_lm.server answers so to everything that goes wrong before it generates, a template's error too.
             return Missing(said) if _ABOUT_A_MODEL.search(said) else InvalidRequest(said)
@@ -117,7 +120,9 @@ def relayed_error(server: str, status: int, headers: Mapping[str, str], body: by
         return error_of(server, status, headers, body)
     retry = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
     after_s = _retry_after_s(headers)
-    return Relayed(error.message, status=status, kind=error.type, retry_after_s=after_s, retry=retry)
+    return Relayed(
+        _KEY.sub("(hidden)", error.message), status=status, kind=error.type, retry_after_s=after_s, retry=retry
+    )
 
 
 def error_in_stream(server: str, body: bytes) -> ApiError:

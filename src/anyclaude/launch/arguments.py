@@ -123,7 +123,7 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
     unknown = [argument for argument in others if argument not in word.flags]
     if any(not argument.startswith("-") for argument in unknown):
         if first in CLIENT_WORDS:  # the client's command of the same name, with nothing taken out of it
-            return CommandLine(line.options, line.flags, None, tuple(arguments[word_at:]))
+            return CommandLine(line.options, line.flags.difference(_ABOUT), None, tuple(arguments[word_at:]))
         return line
     if unknown:
         known = f"; it knows {', '.join(word.flags)}" if word.flags else ""

@@ -39,7 +39,7 @@ def canonical(request: MessagesRequest) -> Prompt:
 
 def without_attribution(system: tuple[str, ...]) -> tuple[str, ...]:
     """The billing block holds a hash of the first user message: two sessions would share nothing."""
-    return tuple(text for text in system if not text.startswith(ATTRIBUTION))
+    return tuple(text for text in system if text and not text.startswith(ATTRIBUTION))
 
 
 def lift_preamble(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[str, ...]]:

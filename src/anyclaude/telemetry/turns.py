@@ -80,9 +80,9 @@ class TurnMeter:
         if name == "content_block_delta":
             self._first(clock)
         elif name == "content_block_start":
-            self.n_tool_calls += msgspec.json.decode(data, type=_ForeignEvent).content_block.type == "tool_use"
+            self.n_tool_calls += _foreign(data).content_block.type == "tool_use"
         elif name in ("message_start", "message_delta"):
-            event = msgspec.json.decode(data, type=_ForeignEvent)
+            event = _foreign(data)
             self.usage |= {
                 key: value for key, value in (event.usage | event.message.usage).items() if value is not None
             }
@@ -142,6 +142,14 @@ class _ForeignEvent(Struct, frozen=True):
     message: _ForeignMessage = _ForeignMessage()
     usage: dict[str, Any] = {}
     delta: _ForeignStop = _ForeignStop()
+
+
+def _foreign(data: bytes) -> _ForeignEvent:
+    """What cannot be read tells nothing: a figure that is missing must not end a turn."""
+    try:
+        return msgspec.json.decode(data, type=_ForeignEvent)
+    except msgspec.MsgspecError:
+        return _ForeignEvent()
 
 
 def _told(usage: Usage) -> dict[str, Any]:

@@ -112,25 +112,25 @@ def _user(content: tuple[Block, ...], profile: Profile, late: dict[str, str]) ->
                 result, pictures = _tool_result(block, profile, late)
                 yield result
                 parts += pictures
-            case ThinkingBlock() | RedactedThinkingBlock() | ToolUseBlock():
-                parts.append(TextPart(json_text(block)))
             case _:
-                parts.append(part_of(block, takes_images=profile.takes_images, late_tools=late))
+                parts.append(_part(block, profile, late))
     if parts:
         yield ChatMessage("user", _content(parts))
 
 
 def _tool_result(block: ToolResultBlock, profile: Profile, late: dict[str, str]) -> tuple[ChatMessage, list[Part]]:
-    parts = [
-        part_of(inner, takes_images=profile.takes_images, late_tools=late)
-        for inner in block.content
-        if not isinstance(inner, ToolResultBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock)
-    ]
+    parts = [_part(inner, profile, late) for inner in block.content]
     text = "\n".join(part.text for part in parts if isinstance(part, TextPart))
     pictures = [part for part in parts if isinstance(part, ImagePart)]
     if block.is_error:
         text = error_text(text)
     return ChatMessage("tool", text, tool_call_id=_call_id(block.tool_use_id, profile)), [*pictures]
+
+
+def _part(block: Block, profile: Profile, late: dict[str, str]) -> Part:
+    if isinstance(block, ToolResultBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock):
+        return TextPart(json_text(block))  # it has no place here, but nothing is dropped
+    return part_of(block, takes_images=profile.takes_images, late_tools=late)
 
 
 def _content(parts: list[Part]) -> str | tuple[Part, ...]:

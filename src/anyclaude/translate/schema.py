@@ -1,6 +1,7 @@
 """JSON Schema dialects: tool schemas rewritten for servers that cannot read all of draft 2020-12.
 
-Each rule widens the schema or says the same in other words; none makes an allowed value forbidden.
+Each rule widens the schema or says the same in other words. Only `nullable` takes an allowed value away, the null that
+stands for "left out"; such an argument may still be left out where it is not required.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any, cast
 from anyclaude.translate.profile import SchemaRule
 
 Schema = dict[str, Any]
+
+_MAX_REFERENCES = 500
 
 _META = frozenset({"$schema", "$id", "$comment", "$anchor", "$vocabulary"})
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -32,7 +35,7 @@ def rewrite_schema(schema: Schema, rules: frozenset[SchemaRule]) -> Schema:
     """`meta`: no `$schema` and other notes to validators. `refs`: local `$ref` written out. `nullable`:
     "X or null" becomes X. `format`, `pattern`: these keywords are left out."""
     if "refs" in rules:
-        schema = _without_definitions(_inline(schema, schema, ()))
+        schema = _without_definitions(_Inliner(schema).inline(schema, ()))
     steps = [step for rule, step in _STEPS.items() if rule in rules]
     return _everywhere(schema, steps)
 
@@ -92,14 +95,24 @@ def _drop_null(schema: Schema) -> Schema:
     return cast("Schema", rest[0]) | outer
 
 
-def _inline(schema: Schema, root: Schema, seen: tuple[str, ...]) -> Schema:
-    """A reference to itself cannot be written out: there the schema allows anything."""
-    target = schema.get("$ref")
-    if not isinstance(target, str):
-        return _map_children(schema, lambda child: _inline(child, root, seen))
-    rest = {key: value for key, value in schema.items() if key != "$ref"}
-    found = None if target in seen else _resolve(root, target)
-    return rest if found is None else _inline(found | rest, root, (*seen, target))
+class _Inliner:
+    """Writes out local references. A schema that refers to itself, directly or around corners, allows anything at that
+    point, and so does every reference past the budget: definitions that refer to each other multiply."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _MAX_REFERENCES
+
+    def inline(self, schema: Schema, seen: tuple[str, ...]) -> Schema:
+        target = schema.get("$ref")
+        if not isinstance(target, str):
+            return _map_children(schema, lambda child: self.inline(child, seen))
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        found = None if target in seen or self._left <= 0 else _resolve(self._root, target)
+        if found is None:
+            return rest
+        self._left -= 1
+        return self.inline(found | rest, (*seen, target))
 
 
 def _resolve(root: Schema, target: str) -> Schema | None:

@@ -29,8 +29,8 @@ class MessageCollector:
             case "content_block_stop":
                 self._stop()
             case "message_delta":
-                self.message |= fields["delta"]
-                self.message["usage"] = self.message.get("usage", {}) | fields.get("usage", {})
+                self.message |= fields.get("delta") or {}
+                self.message["usage"] = (self.message.get("usage") or {}) | (fields.get("usage") or {})
             case _:
                 pass
 
