@@ -143,8 +143,7 @@ def test_a_tool_call_asks_the_person_and_runs_when_allowed(terminal: Open, home:
     shown = at.wait_for("Do you want to proceed?")
     assert "auto mode" not in shown.lower()
     assert not (home.project / "made.txt").exists()
-    at.type(ENTER)
-    at.wait_for("it has been run")
+    at.press_until(ENTER, "it has been run")
     assert [result["content"] for result in results(backend.turns[-1].body)] == ["y"]  # no "Broken pipe"
     assert (home.project / "made.txt").read_text() == "y\n"
 

@@ -64,6 +64,16 @@ class Terminal:
     def type(self, keys: str) -> None:
         self._send(keys)
 
+    def press_until(self, keys: str, text: str) -> str:
+        """Again and again until the text is there: a dialog ignores keys in its first moments, lest one be answered
+        by accident."""
+        with self._changed:
+            for _ in range(int(LIMIT_S)):
+                self._send(keys)
+                if self._changed.wait_for(lambda: text in self._screen.text, 1.0):
+                    break
+        return self.wait_for(text)
+
     def resize(self, rows: int, columns: int) -> None:
         """The kernel tells the program by SIGWINCH."""
         with self._changed:

@@ -18,6 +18,7 @@ from anyclaude.translate.request import chat_request
 from anyclaude.translate.stream import StreamTranslator
 from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
 from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
+from anyclaude.wire.text import mend_text
 
 CHARACTERS_PER_TOKEN = 4
 log = logging.getLogger(__name__)
@@ -122,12 +123,20 @@ class ChatBackend:
 
     def _chunk(self, data: bytes) -> Chunk:
         try:
-            chunk = decode_chunk(data)
+            chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BackendFailed(f"{self._name} sent something that is not a chat completion: {error}") from None
         if bytes(chunk.error) not in (b"", b"null"):
             raise error_in_stream(self._name, data)
         return chunk
+
+
+def _decode(data: bytes) -> Chunk:
+    """Half an emoji at the end of a token is no reason to end the answer."""
+    try:
+        return decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return decode_chunk(mend_text(data))
 
 
 def chat_url(base_url: str) -> str:

@@ -10,6 +10,7 @@ import httpx2
 from anyclaude.errors import BackendFailed, BackendTimeout
 
 CONNECT_S = 5.0
+KEEP_S = 2.0
 
 
 def is_loopback(url: str) -> bool:
@@ -30,8 +31,8 @@ class Clients:
     def of(self, url: str) -> httpx2.AsyncClient:
         if is_loopback(url):
             if self._local is None:
-                # A new connection costs nothing here, and an idle one may be closed just as it is used.
-                limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+                # Kept for less time than any server keeps it, so that none is closed just as it is used.
+                limits = httpx2.Limits(max_connections=None, keepalive_expiry=KEEP_S)
                 headers = {"accept-encoding": "identity"}
                 self._local = httpx2.AsyncClient(trust_env=False, limits=limits, headers=headers)
             return self._local

@@ -16,6 +16,7 @@ from anyclaude.backends.seam import Count, Item, Target, Turn
 from anyclaude.errors import BackendFailed
 from anyclaude.wire.events import Foreign
 from anyclaude.wire.sse import ServerEvent, SseDecoder
+from anyclaude.wire.text import mend_text
 
 _VERSION = "2023-06-01"
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class NativeBackend:
             raise BackendFailed(f"{self._name} sent a token count that cannot be read") from None
 
     def _body(self, turn: Turn, *, stream: bool | None) -> bytes:
-        fields = cast("dict[str, Any]", msgspec.json.decode(turn.body))
+        fields = cast("dict[str, Any]", msgspec.json.decode(mend_text(turn.body)))
         fields["model"] = turn.model
         if stream is not None:
             fields["stream"] = stream

@@ -14,7 +14,7 @@ from anyclaude.server.gateway import Gateway
 from anyclaude.server.sessions import Session
 from anyclaude.server.turn import Labels, RunningTurn
 from anyclaude.wire.blocks import BadField
-from anyclaude.wire.messages import decode_request
+from anyclaude.wire.messages import MessagesRequest, decode_request
 from anyclaude.wire.text import mend_text
 
 
@@ -57,11 +57,12 @@ class Api:
 
 async def _read_turn(scope: Scope, receive: Receive, session: Session, *, needs_max_tokens: bool) -> Turn:
     http = Request(scope, receive)
-    body = mend_text(await http.body())
+    body = await http.body()
     try:
         request = decode_request(body, needs_max_tokens=needs_max_tokens)
-    except BadField as error:
-        raise InvalidRequest(str(error)) from None
+    except BadField:
+        body = mend_text(body)
+        request = _decode_mended(body, needs_max_tokens=needs_max_tokens)
     return Turn(
         request=request,
         body=body,
@@ -69,6 +70,13 @@ async def _read_turn(scope: Scope, receive: Receive, session: Session, *, needs_
         message_id=f"msg_{secrets.token_hex(12)}",
         betas=http.headers.get("anthropic-beta"),
     )
+
+
+def _decode_mended(body: bytes, *, needs_max_tokens: bool) -> MessagesRequest:
+    try:
+        return decode_request(body, needs_max_tokens=needs_max_tokens)
+    except BadField as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _labels(scope: Scope, session: Session) -> Labels:

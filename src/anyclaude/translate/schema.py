@@ -14,20 +14,10 @@ Schema = dict[str, Any]
 _MAX_REFERENCES = 500
 
 _META = frozenset({"$schema", "$id", "$comment", "$anchor", "$vocabulary"})
-_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_SINGLE = (
-    "items",
-    "additionalProperties",
-    "additionalItems",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-    "not",
-    "contains",
-    "propertyNames",
-    "if",
-    "then",
-    "else",
+_BY_NAME = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_SUBSCHEMAS = frozenset(
+    {"anyOf", "oneOf", "allOf", "prefixItems", "items", "additionalProperties", "additionalItems", "not", "contains"}
+    | {"unevaluatedProperties", "unevaluatedItems", "propertyNames", "if", "then", "else"}
 )
 
 
@@ -48,22 +38,21 @@ def _everywhere(schema: Schema, steps: list[Callable[[Schema], Schema]]) -> Sche
 
 def _map_children(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
     """The same schema with every subschema changed; property names and examples are not subschemas."""
-    mapped = dict(schema)
-    for key in _BY_NAME:
-        if isinstance(named := schema.get(key), dict):
-            children = cast("Schema", named)
-            mapped[key] = {name: _changed(child, change) for name, child in children.items()}
-    for key in _LISTED:
-        if isinstance(listed := schema.get(key), list):
-            mapped[key] = [_changed(child, change) for child in cast("list[Any]", listed)]
-    for key in _SINGLE:
-        if isinstance(schema.get(key), dict):
-            mapped[key] = _changed(schema[key], change)
+    mapped: Schema = {}
+    for key, value in schema.items():
+        if key in _BY_NAME and isinstance(value, dict):
+            mapped[key] = {name: _changed(child, change) for name, child in cast("Schema", value).items()}
+        else:
+            mapped[key] = _changed(value, change) if key in _SUBSCHEMAS else value
     return mapped
 
 
 def _changed(child: object, change: Callable[[Schema], Schema]) -> object:
-    return change(cast("Schema", child)) if isinstance(child, dict) else child
+    if isinstance(child, dict):
+        return change(cast("Schema", child))
+    if isinstance(child, list):
+        return [_changed(item, change) for item in cast("list[object]", child)]
+    return child
 
 
 def _drop_meta(schema: Schema) -> Schema:
