@@ -34,7 +34,7 @@ test: setup
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@PYTHONPATH=src $(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 	@$(BIN)/pyright --warnings
 
 format: setup

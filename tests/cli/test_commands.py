@@ -146,9 +146,11 @@ def test_models_lists_what_the_server_has(home: Home, scripted: Start) -> None:
 
 def test_doctor_finds_what_would_keep_a_launch_from_working(home: Home, scripted: Start) -> None:
     settings = home.root / "claude" / "settings.json"
-    settings.write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://elsewhere"}}))
+    settings.write_text(json.dumps({"env": {"ANTHROPIC_BASE_URL": "http://elsewhere"}, "model": "scripted"}))
     good = home.run("doctor", "--json", ANYCLAUDE_BASE_URL=scripted(ok).url, ANYCLAUDE_MODLE="x")
-    findings = {(row["topic"], row["level"]): row["what"] for row in json.loads(good.stdout)["findings"]}
+    rows = json.loads(good.stdout)["findings"]
+    assert "plain `claude` asks for scripted, a model of yours" in [row["what"] for row in rows]
+    findings = {(row["topic"], row["level"]): row["what"] for row in rows}
     assert good.returncode == 0
     assert "1 model(s)" in findings["backend", "ok"]
     assert "2.1." in findings["client", "ok"]

@@ -117,13 +117,6 @@ def test_a_proxy_does_not_stand_between_the_client_the_gateway_and_the_model(ask
     assert seen["HTTPS_PROXY"] == proxy.url  # the person's commands may need it
 
 
-def test_a_command_that_outlives_its_reader_is_quiet(ask: Ask, scripted: Scripted) -> None:
-    """Python ignores SIGPIPE, and everything that it starts would inherit that."""
-    backend = scripted(in_order(chat.call("Bash", {"command": "yes | head -1"}), chat.text("ok")))
-    ask(backend, "x", "--allowedTools", "Bash")
-    assert [result["content"] for result in results(backend.turns[-1].body)] == ["y"]
-
-
 def test_the_home_folder_stays_as_it_was(ask: Ask, home: Home, scripted: Scripted) -> None:
     person = home.root / "person"
     person.mkdir()

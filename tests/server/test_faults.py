@@ -324,5 +324,8 @@ def test_structured_output_that_a_server_cannot_do_is_rejected_in_the_clients_wo
     token = gateway.session(target(backend.url, kind="mlx-lm")).token
     wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     answer = gateway.ask("POST", "/v1/messages", request(output_config=wanted), token=token)
-    assert (answer.status, answer.json["error"]["message"]) == (400, "capability_rejected: structured_outputs_unsupported")
+    assert (answer.status, answer.json["error"]["message"]) == (
+        400,
+        "capability_rejected: structured_outputs_unsupported",
+    )
     assert backend.turns == []

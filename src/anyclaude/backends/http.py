@@ -53,7 +53,8 @@ async def faults_as_errors(server: str, silence_s: float) -> AsyncGenerator[None
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-        raise BackendFailed(f"{server} does not answer: {_reason(error)}. Is it running?", retry=False) from error
+        problem = f"{server} does not answer ({_reason(error)}); start it and send the prompt again"
+        raise BackendFailed(problem, retry=False) from error
     except httpx2.ReadTimeout as error:
         problem = f"{server} sent nothing for {silence_s:.0f} s (backend_silence_s)"
         raise BackendTimeout(problem, retry=False) from error

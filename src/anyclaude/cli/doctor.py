@@ -19,8 +19,8 @@ from anyclaude.config.environment import environment
 from anyclaude.config.settings import Settings, read_settings
 from anyclaude.errors import AnyclaudeError, ClientMissing, SettingError
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.choose import SMALL_WINDOW, find, goes_straight, search
-from anyclaude.launch.client_settings import find_redirects
+from anyclaude.launch.choose import SMALL_WINDOW, client_name, find, goes_straight, search
+from anyclaude.launch.client_settings import default_model, find_redirects
 from anyclaude.launch.environment import redirects
 from anyclaude.launch.local_model import hub_folder, window_of
 from anyclaude.paths import Folders
@@ -65,7 +65,8 @@ def _indented(text: str) -> str:
 
 def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _client(settings, environ)
-    yield from asyncio.run(_backends(settings, hub_folder(environ)))
+    backends = asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
+    yield from backends
     yield from _gateway(settings, folders)
     yield from _overrides(environ)
     yield _memory()
@@ -82,7 +83,7 @@ def _client(settings: Settings, environ: Mapping[str, str]) -> Finding:
     return Finding("note", "client", f"Claude Code {version}", do)
 
 
-async def _backends(settings: Settings, hub: Path) -> list[Finding]:
+async def _backends(settings: Settings, hub: Path, default: str | None) -> list[Finding]:
     if goes_straight(settings):
         return [Finding("ok", "backend", "mode claude: Claude Code runs with nothing of ours")]
     clients = Clients()
@@ -98,10 +99,10 @@ async def _backends(settings: Settings, hub: Path) -> list[Finding]:
     if not servers:
         hints = "\n  ".join(kind.hint for kind in KINDS.values() if kind.ports)
         return [Finding("problem", "backend", "no model server runs on the usual ports", f"start one:\n  {hints}")]
-    return [finding for server in servers for finding in _server(server, hub)]
+    return [finding for server in servers for finding in _server(server, hub, default)]
 
 
-def _server(server: Found, hub: Path) -> Iterator[Finding]:
+def _server(server: Found, hub: Path, default: str | None) -> Iterator[Finding]:
     place = f"{server.title} at {server.base_url}"
     if server.problem is not None:
         yield Finding("problem", "backend", f"{place}: {server.problem}", "wait until it is ready, or look at its log")
@@ -110,6 +111,9 @@ def _server(server: Found, hub: Path) -> Iterator[Finding]:
     else:
         yield Finding("ok", "backend", f"{place}, {len(server.models)} model(s)")
     for model in server.models:
+        if default == client_name(model.id):
+            do = "choose again with /model in plain `claude`; the key s there keeps a choice to the session"
+            yield Finding("note", "settings", f"plain `claude` asks for {default}, a model of yours", do)
         window = model.context_window or window_of(model.id, hub)
         if model.is_loaded and window is not None and window < SMALL_WINDOW:
             hint = KINDS[server.kind].hint

@@ -137,7 +137,7 @@ def _nothing_found() -> str:
 
 def _choice(settings: Settings, found: Found, model: Model, others: list[Found], hub: Path) -> Choice:
     window = settings.context_window or model.context_window or window_of(model.id, hub)
-    name = _client_name(model.id)
+    name = client_name(model.id)
     limit = settings.max_output_tokens
     if name is not None:
         limit = limit or output_limit(window or ASSUMED_WINDOW, model.max_output_tokens)
@@ -206,7 +206,7 @@ def _model(settings: Settings, found: Found) -> Model:
     raise NoBackend(f"choose one of the models with --model NAME: {_listed(list(by_id))}")
 
 
-def _client_name(model: str) -> str | None:
+def client_name(model: str) -> str | None:
     """The name that the client shows: of a folder its last part."""
     return (model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model) or None
 

@@ -24,9 +24,8 @@ class Redirect(Struct, frozen=True):
 
 
 def find_redirects(project: Path, environ: Mapping[str, str]) -> list[Redirect]:
-    home = Path(environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude")
     files = [
-        (home / "settings.json", False),
+        (_own_file(environ), False),
         (project / ".claude" / "settings.json", False),
         (project / ".claude" / "settings.local.json", False),
         *((path, True) for path in _MANAGED),
@@ -34,11 +33,26 @@ def find_redirects(project: Path, environ: Mapping[str, str]) -> list[Redirect]:
     return [Redirect(file, name, wins) for file, wins in files for name in _redirecting(file)]
 
 
+def default_model(environ: Mapping[str, str]) -> str | None:
+    """The model that plain `claude` asks for by the person's own settings."""
+    model = _read(_own_file(environ)).get("model")
+    return model if isinstance(model, str) else None
+
+
+def _own_file(environ: Mapping[str, str]) -> Path:
+    home = environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude"
+    return Path(home) / "settings.json"
+
+
 def _redirecting(file: Path) -> Iterator[str]:
-    try:
-        fields = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return
-    env = cast("dict[str, Any]", fields).get("env") if isinstance(fields, dict) else None
+    env = _read(file).get("env")
     if isinstance(env, dict):
         yield from (name for name in cast("dict[str, Any]", env) if redirects(name))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}

@@ -46,6 +46,7 @@ class Gateway:
         """Seconds since anything was asked; 0 while there is a session."""
         if self.running or len(self.sessions):
             self.touch()
+            return 0.0
         return time.monotonic() - self._last_activity
 
     def begin(self, turn: RunningTurn) -> None:
