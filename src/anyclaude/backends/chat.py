@@ -1,6 +1,5 @@
 """Servers that speak OpenAI chat completions, through the translation and one profile."""
 
-import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -8,22 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import msgspec
 
+from anyclaude.backends.estimate import estimate_tokens
 from anyclaude.backends.failures import error_in_stream, error_of
-from anyclaude.backends.http import CONNECT_S, Clients, faults_as_errors
+from anyclaude.backends.http import Clients, Place, posted, read_limited
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Count, Item, Progress, Target, Turn
 from anyclaude.errors import BackendFailed, InvalidRequest
-from anyclaude.prompt.canonical import Prompt, canonical
+from anyclaude.prompt.canonical import canonical
 from anyclaude.translate.request import chat_request
 from anyclaude.translate.stream import StreamTranslator
 from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
 from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
 from anyclaude.wire.text import mend_text
 
-CHARACTERS_PER_TOKEN = 4
-log = logging.getLogger(__name__)
 _MLX_PROGRESS = re.compile(r"keepalive (\d+)/(\d+)")
-_MAX_ERROR_BYTES = 1 << 20
 
 
 class ChatBackend:
@@ -31,26 +28,16 @@ class ChatBackend:
         self._target = target
         self._clients = clients
         self._kind = KINDS[target.kind]
-        self._name = f"{self._kind.title} at {target.base_url}"
+        self._place = Place(f"{self._kind.title} at {target.base_url}", target.silence_s)
         self._url = chat_url(target.base_url)
 
     async def open(self, turn: Turn) -> AsyncIterator[Item]:
         if turn.request.output_config.format is not None and not self._kind.profile.takes_json_schema:
             raise InvalidRequest("capability_rejected: structured_outputs_unsupported")  # the client goes on without
-        async with (
-            faults_as_errors(self._name, self._target.silence_s),
-            self._clients.of(self._url).stream(
-                "POST",
-                self._url,
-                content=self._body(turn),
-                headers=self._headers(),
-                timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
-            ) as response,
-        ):
-            log.debug("%s answered HTTP %d", self._name, response.status_code)
+        async with posted(self._clients, self._place, self._url, self._body(turn), self._headers()) as response:
             if response.status_code != 200:
                 body = await read_limited(response)
-                raise error_of(self._name, response.status_code, response.headers, body)
+                raise error_of(self._place.name, response.status_code, response.headers, body)
             async for item in self._answer(response, turn):
                 yield item
 
@@ -96,7 +83,7 @@ class ChatBackend:
                 yield item
         if not translator.has_finish_reason:
             when = "in the middle of its answer" if started else "before it answered"
-            raise BackendFailed(f"{self._name} broke off {when}")
+            raise BackendFailed(f"{self._place.name} broke off {when}")
         for event in translator.finish():
             yield event
 
@@ -125,9 +112,9 @@ class ChatBackend:
         try:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendFailed(f"{self._name} sent something that is not a chat completion: {error}") from None
+            raise BackendFailed(f"{self._place.name} sent something that is not a chat completion: {error}") from None
         if bytes(chunk.error) not in (b"", b"null"):
-            raise error_in_stream(self._name, data)
+            raise error_in_stream(self._place.name, data)
         return chunk
 
 
@@ -142,19 +129,3 @@ def _decode(data: bytes) -> Chunk:
 def chat_url(base_url: str) -> str:
     """Accepts an address with or without `/v1`."""
     return f"{base_url}/chat/completions" if base_url.endswith("/v1") else f"{base_url}/v1/chat/completions"
-
-
-async def read_limited(response: httpx2.Response) -> bytes:
-    """The first mebibyte of a body: an error page has no business being longer."""
-    body = b""
-    async for data in response.aiter_bytes():
-        body += data
-        if len(body) >= _MAX_ERROR_BYTES:
-            break
-    return body
-
-
-def estimate_tokens(turn: Turn) -> int:
-    """For servers that cannot be asked: characters of the canonical prompt by four, an estimate and called so."""
-    prompt: Prompt = canonical(turn.request)
-    return -(-len(msgspec.json.encode(prompt)) // CHARACTERS_PER_TOKEN)

@@ -1,16 +1,20 @@
 """HTTP clients to model servers. To this machine itself no proxy variable applies; redirects are never followed."""
 
 import ipaddress
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx2
+from msgspec import Struct
 
 from anyclaude.errors import BackendFailed, BackendTimeout
 
 CONNECT_S = 5.0
 KEEP_S = 2.0
+_MAX_READ = 1 << 20
+log = logging.getLogger(__name__)
 
 
 def is_loopback(url: str) -> bool:
@@ -47,21 +51,53 @@ class Clients:
         self._local = self._remote = None
 
 
+class Place(Struct, frozen=True):
+    """One server as messages name it, and how long it may be silent."""
+
+    name: str
+    silence_s: float
+
+
 @asynccontextmanager
-async def faults_as_errors(server: str, silence_s: float) -> AsyncGenerator[None]:
-    """What the network does to us, once, as errors that a person can act on. `server` is its kind and address."""
+async def posted(
+    clients: Clients, place: Place, url: str, body: bytes, headers: dict[str, str]
+) -> AsyncGenerator[httpx2.Response]:
+    """A POST whose answer is read as it comes. Leaving early closes the connection, so that the server stops working.
+    Raises ApiError for what the network does; the status is the caller's to read."""
+    timeout = httpx2.Timeout(place.silence_s, connect=CONNECT_S)
+    async with (
+        faults_as_errors(place),
+        clients.of(url).stream("POST", url, content=body, headers=headers, timeout=timeout) as response,
+    ):
+        log.debug("%s answered HTTP %d", place.name, response.status_code)
+        yield response
+
+
+async def read_limited(response: httpx2.Response) -> bytes:
+    """The first mebibyte of a body: an error page has no business being longer."""
+    body = b""
+    async for data in response.aiter_bytes():
+        body += data
+        if len(body) >= _MAX_READ:
+            break
+    return body
+
+
+@asynccontextmanager
+async def faults_as_errors(place: Place) -> AsyncGenerator[None]:
+    """What the network does to us, once, as errors that a person can act on."""
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-        problem = f"{server} does not answer ({_reason(error)}); start it and send the prompt again"
+        problem = f"{place.name} does not answer ({_reason(error)}); start it and send the prompt again"
         raise BackendFailed(problem, retry=False) from error
     except httpx2.ReadTimeout as error:
-        problem = f"{server} sent nothing for {silence_s:.0f} s (backend_silence_s)"
+        problem = f"{place.name} sent nothing for {place.silence_s:.0f} s (backend_silence_s)"
         raise BackendTimeout(problem, retry=False) from error
     except (httpx2.TransportError, httpx2.DecodingError) as error:
-        raise BackendFailed(f"{server} broke the connection: {_reason(error)}") from error
+        raise BackendFailed(f"{place.name} broke the connection: {_reason(error)}") from error
     except httpx2.InvalidURL as error:
-        raise BackendFailed(f"{server}: not a URL: {error}", retry=False) from error
+        raise BackendFailed(f"{place.name}: not a URL: {error}", retry=False) from error
 
 
 def _reason(error: Exception) -> str:

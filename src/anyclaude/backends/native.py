@@ -1,16 +1,16 @@
 """Servers that speak the Messages API themselves: the request goes with only the model's name changed, the events come
 back as they are, under the name that the client asked for (it drops its own thinking when the name differs)."""
 
-import logging
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httpx2
 import msgspec
+from msgspec import Struct
 
-from anyclaude.backends.chat import estimate_tokens, read_limited
+from anyclaude.backends.estimate import estimate_tokens
 from anyclaude.backends.failures import error_in_stream, relayed_error
-from anyclaude.backends.http import CONNECT_S, Clients, faults_as_errors
+from anyclaude.backends.http import Clients, Place, posted, read_limited
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Count, Item, Target, Turn
 from anyclaude.errors import BackendFailed
@@ -18,53 +18,47 @@ from anyclaude.wire.events import Foreign
 from anyclaude.wire.sse import ServerEvent, SseDecoder
 from anyclaude.wire.text import mend_text
 
+COUNT_S = 30.0
 _VERSION = "2023-06-01"
-log = logging.getLogger(__name__)
 _LAST = frozenset({"message_stop", "error"})
+
+
+class _Counted(Struct, frozen=True):
+    input_tokens: int
 
 
 class NativeBackend:
     def __init__(self, target: Target, clients: Clients) -> None:
         self._target = target
         self._clients = clients
-        self._name = f"{KINDS[target.kind].title} at {target.base_url}"
+        self._place = Place(f"{KINDS[target.kind].title} at {target.base_url}", target.silence_s)
         self._url = messages_url(target.base_url)
 
     async def open(self, turn: Turn) -> AsyncIterator[Item]:
-        async with (
-            faults_as_errors(self._name, self._target.silence_s),
-            self._clients.of(self._url).stream(
-                "POST",
-                self._url,
-                content=self._body(turn, stream=True),
-                headers=self._headers(turn),
-                timeout=httpx2.Timeout(self._target.silence_s, connect=CONNECT_S),
-            ) as response,
-        ):
-            log.debug("%s answered HTTP %d", self._name, response.status_code)
+        body = self._body(turn, stream=True)
+        async with posted(self._clients, self._place, self._url, body, self._headers(turn)) as response:
             if response.status_code != 200:
-                body = await read_limited(response)
-                raise relayed_error(self._name, response.status_code, response.headers, body)
+                await self._refused(response)
             async for event in self._events(response, turn):
                 yield event
 
     async def count(self, turn: Turn) -> Count:
-        url = f"{self._url}/count_tokens"
-        async with faults_as_errors(self._name, self._target.silence_s):
-            response = await self._clients.of(url).post(
-                url,
-                content=self._body(turn, stream=None),
-                headers=self._headers(turn),
-                timeout=httpx2.Timeout(30.0, connect=CONNECT_S),
-            )
-        if response.status_code in (404, 405, 501):
-            return Count(estimate_tokens(turn), is_measured=False)
-        if response.status_code != 200:
-            raise relayed_error(self._name, response.status_code, response.headers, response.content)
+        url, body = f"{self._url}/count_tokens", self._body(turn, stream=None)
+        place = Place(self._place.name, COUNT_S)
+        async with posted(self._clients, place, url, body, self._headers(turn)) as response:
+            if response.status_code in (404, 405, 501):
+                return Count(estimate_tokens(turn), is_measured=False)
+            if response.status_code != 200:
+                await self._refused(response)
+            answer = await read_limited(response)
         try:
-            return Count(msgspec.json.decode(response.content)["input_tokens"], is_measured=True)
-        except (msgspec.DecodeError, KeyError, TypeError):
-            raise BackendFailed(f"{self._name} sent a token count that cannot be read") from None
+            return Count(msgspec.json.decode(answer, type=_Counted).input_tokens, is_measured=True)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BackendFailed(f"{self._place.name} sent a token count that cannot be read") from None
+
+    async def _refused(self, response: httpx2.Response) -> NoReturn:
+        body = await read_limited(response)
+        raise relayed_error(self._place.name, response.status_code, response.headers, body)
 
     def _body(self, turn: Turn, *, stream: bool | None) -> bytes:
         fields = cast("dict[str, Any]", msgspec.json.decode(mend_text(turn.body)))
@@ -94,17 +88,17 @@ class NativeBackend:
                 if isinstance(item, ServerEvent):
                     event = self._event(item, turn)
                     if not last and event.name == "error":
-                        raise error_in_stream(self._name, event.data)
+                        raise error_in_stream(self._place.name, event.data)
                     last = event.name
                     yield event
         if last not in _LAST:
-            raise BackendFailed(f"{self._name} broke off in the middle of its answer")
+            raise BackendFailed(f"{self._place.name} broke off in the middle of its answer")
 
     def _event(self, item: ServerEvent, turn: Turn) -> Foreign:
         try:
             fields = msgspec.json.decode(item.data, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise BackendFailed(f"{self._name} sent an event that is not JSON") from None
+            raise BackendFailed(f"{self._place.name} sent an event that is not JSON") from None
         name = str(fields.get("type") or item.name)
         message = fields.get("message")
         if name == "message_start" and isinstance(message, dict):
