@@ -137,11 +137,11 @@ class ScriptedBackend:
                     self.arrived.release()
                     self.script(exchange)
                 else:
-                    self._get(exchange)
+                    self.get(exchange)
             except (BrokenPipeError, ConnectionResetError):
                 exchange.was_closed.set()
 
-    def _get(self, exchange: Exchange) -> None:
+    def get(self, exchange: Exchange) -> None:
         if exchange.path != "/v1/models":
             exchange.json(404, {"error": {"message": "no such path"}})
             return

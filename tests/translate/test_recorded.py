@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import urllib.request
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from anyclaude.wire.events import Event
 from tests.recorded import SERVERS, STREAMS, WHOLE_STREAMS
-from tests.translate.reading import chunks_in, ending, shown, translated, translator
+from tests.translate.reading import check_order, chunks_in, ending, shown, translated, translator
 
 
 def events_of(pieces: list[bytes]) -> list[Event]:
@@ -105,3 +106,19 @@ def prompt_tokens(events: list[Event]) -> int:
     assert isinstance(usage.input_tokens, int)
     cached = usage.cache_read_input_tokens
     return usage.input_tokens + (cached if isinstance(cached, int) else 0)
+
+
+def test_any_chunking_of_the_real_mlx_lm_servers_stream_gives_the_same_events(mlx: str) -> None:
+    words = {"role": "user", "content": "Say something, please. " * 40}
+    fields = {"messages": [words], "max_tokens": 60, "stream": True, "stream_options": {"include_usage": True}}
+    request = urllib.request.Request(
+        f"{mlx}/v1/chat/completions", json.dumps(fields).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as response:
+        body = response.read()
+    assert body.endswith(b"data: [DONE]\n\n")
+    whole = events_of([body])
+    check_order(whole)
+    assert ending(whole).usage.output_tokens > 0
+    for size in (1, 2, 3, 7, 64, 1000):
+        assert events_of([body[at : at + size] for at in range(0, len(body), size)]) == whole

@@ -95,12 +95,17 @@ async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]
     servers = await search(clients)
     if not servers:
         raise NoBackend(_nothing_found())
-    best = min(servers, key=_rank)
+    best = best_of(servers)
     return best, [server for server in servers if server is not best]
 
 
+def best_of(servers: list[Found]) -> Found:
+    """Of several servers the one that can answer at once, else one that has a model to load; the first of equals."""
+    return min(servers, key=_rank)
+
+
 def _rank(server: Found) -> int:
-    """Of several servers the one that can answer at once. mlx_lm.server always has its model loaded."""
+    """mlx_lm.server always has its model loaded."""
     if server.problem is not None:
         return 3
     if server.kind == "mlx-lm" or any(model.is_loaded for model in server.models):
