@@ -69,7 +69,7 @@ def private_folder(folder: Path) -> Path:
     except FileExistsError:
         pass
     except OSError as error:
-        raise UnsafeFolder(f"cannot create {folder}: {error.strerror}") from error
+        raise UnsafeFolder(f"cannot create {folder}: {error.strerror} (XDG_* variables move it)") from error
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeFolder(f"{folder} is a link or a file: a folder of our own is needed there (XDG_* can move it)")

@@ -62,6 +62,13 @@ def test_version_tells_ours_and_the_clients(home: Home) -> None:
         (["--port", "x"], 2, "port from --port: must be a whole number"),
         (["--debug=loud"], 2, "must be one of warning, info, debug"),
         (["status", "--bogus"], 2, "does not know --bogus"),
+        (["stop", "--dry-run"], 2, "does not know --dry-run"),
+        (["serve", "--no-launch"], 2, "does not know --no-launch"),
+        (["help"], 2, "did you mean `anyclaude --help`"),
+        (["statsu"], 2, "did you mean `status`"),
+        (["--base-url", "http://127.0.0.1:99999"], 2, "Port out of range"),
+        (["--base-url", "http://127.0.0.1:80?x=1"], 2, "without ? and #"),
+        (["--base-url", "http://127.0.0.1:1"], 1, "connection refused"),
         (["--host", "0.0.0.0"], 2, "--host is for `anyclaude serve`"),
     ],
 )
@@ -116,8 +123,9 @@ def test_mode_claude_without_a_key_becomes_the_client_with_nothing_of_ours(home:
     assert home.status() == []
 
 
-def test_a_word_of_the_clients_runs_without_gateway_and_overlay(home: Home) -> None:
+def test_a_word_of_the_clients_runs_without_gateway_and_overlay_and_reports_to_nobody(home: Home) -> None:
     done = home.run("mcp", "list")
+    assert not (home.root / "claude" / "telemetry").exists()
     assert done.returncode == 0
     assert "No MCP servers" in done.stdout
     assert home.run("mcp", "--help").stdout.startswith("Usage: claude mcp")
@@ -136,6 +144,26 @@ def test_config_tells_each_value_and_its_source(home: Home) -> None:
     assert values["host"] == ("127.0.0.1", "default")
     secret = home.run("config", ANYCLAUDE_API_KEY="secret-key")
     assert "secret-key" not in secret.stdout + secret.stderr
+
+
+def test_an_address_given_for_one_launch_sets_the_files_backend_and_its_key_aside(home: Home, scripted: Start) -> None:
+    home.run("config")
+    file = home.root / "config" / "anyclaude" / "config.toml"
+    file.write_text(
+        'mode = "box"\n[backends.box]\nkind = "vllm"\nbase_url = "http://127.0.0.1:1"\napi_key = "k-secret"\n'
+    )
+    backend = scripted(ok)
+    done = home.run("--base-url", backend.url, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "scripted on OpenAI-compatible server" in done.stderr
+    assert all("k-secret" not in str(exchange.headers) for exchange in backend.exchanges)
+
+
+def test_a_wrong_key_is_said_so_where_only_an_address_was_given(home: Home) -> None:
+    with ScriptedBackend(ok) as backend:
+        backend.get = lambda exchange: exchange.json(401, {"error": {"message": "no"}})  # type: ignore[method-assign]
+        done = home.run("--base-url", backend.url)
+    assert "HTTP 401 for /v1/models (the key is missing or wrong)" in done.stderr
 
 
 def test_models_lists_what_the_server_has(home: Home, scripted: Start) -> None:

@@ -65,6 +65,7 @@ def test_a_server_is_told_by_its_answers_and_its_own_window_is_taken(
     assert (by_mode.target.kind, by_mode.model, by_mode.window) == (kind, model, window)
     assert by_mode.target.context_window == window
     assert by_mode.target.max_output_tokens == 4096
+    assert by_mode.target.takes_images is (None if kind == "vllm" else False)
     assert by_mode.notes[0].startswith(f"{model} on ")
 
 

@@ -213,17 +213,32 @@ def test_an_end_of_the_supervisor_by_signal_ends_the_server(home: Home, scripted
     assert list(home.runtime.glob("server-*.json")) == []
 
 
-def test_a_supervisor_that_was_killed_is_replaced(home: Home, scripted: Start) -> None:
+def test_after_the_supervisor_was_killed_the_server_goes_on_and_is_found(home: Home, scripted: Start) -> None:
     backend = scripted(ok)
-    launch(home, backend, **shell_client(home, "true"))
-    server = server_process(home)
-    supervisor = server.parent()
-    assert supervisor is not None
-    supervisor.kill()
-    wait_until(lambda: not supervisor.is_running(), "the supervisor is dead")
     with waiting_session(home, backend) as settings:
+        server = server_process(home)
+        supervisor = server.parent()
+        assert supervisor is not None
+        supervisor.kill()
+        wait_until(lambda: [found["pid"] for found in home.status()] == [server.pid], "the server took its place")
         assert words_of(ask(settings)) == "ok"
-    wait_until(lambda: not server.is_running(), "the orphaned server has stopped")
+        with waiting_session(home, backend) as second:
+            assert second["ANTHROPIC_BASE_URL"] == settings["ANTHROPIC_BASE_URL"]
+        assert home.run("stop", "--force").stdout == "stopped\n"
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE  # nobody waits for an orphan here
+    assert list(home.runtime.glob("server-*.json")) == []
+
+
+def test_a_session_that_has_just_ended_does_not_hold_up_stop(home: Home, scripted: Start) -> None:
+    launch(home, scripted(ok), **shell_client(home, "true"))
+    assert home.run("stop").stdout == "stopped\n"
+
+
+def test_our_secrets_do_not_reach_what_the_model_runs(home: Home, scripted: Start) -> None:
+    secrets = {"ANYCLAUDE_API_KEY": "secret-key", "ANYCLAUDE_TOKEN": "secret-token"}
+    answer = launch(home, scripted(ok), **shell_client(home, "env"), **secrets)
+    assert "secret-" not in answer.stdout
+    assert "GH_TOKEN=theirs" in launch(home, scripted(ok), GH_TOKEN="theirs", **shell_client(home, "env")).stdout
 
 
 def test_the_settings_of_a_launch_are_private_and_go_when_it_is_gone(home: Home, scripted: Start) -> None:

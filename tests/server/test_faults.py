@@ -4,12 +4,13 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.support import chat
 from tests.support.backend import Exchange, Script, ScriptedBackend
-from tests.support.gateway import RunningGateway, request, target
+from tests.support.gateway import Answer, RunningGateway, request, target
 from tests.support.wait import wait_until
 
 Start = Callable[[Script], ScriptedBackend]
@@ -220,20 +221,22 @@ def test_headers_and_pings_come_while_the_server_reads_the_prompt(gateway: Runni
 
 
 def test_progress_comments_are_read_and_shown(gateway: RunningGateway, scripted: Start) -> None:
-    shown: list[object] = []
+    shown: list[dict[str, Any]] = []
 
     def script(exchange: Exchange) -> None:
         exchange.start()
         exchange.send(b": keepalive 2048/18490\n\n")
-        wait_until(lambda: gateway.gateway.statistics().reading, "the progress is known")
-        shown.extend(gateway.gateway.statistics().reading)
+        wait_until(lambda: gateway.gateway.statistics().running[0]["n_total"], "the progress is known")
+        shown.extend(gateway.gateway.statistics().running)
         exchange.chunks(chat.text("done"))
         exchange.done()
 
     backend = scripted(script)
     token = gateway.session(target(backend.url, kind="mlx-lm")).token
     assert gateway.ask("POST", "/v1/messages", request(), token=token).text == "done"
-    assert shown == [{"model": "scripted", "n_read": 2048, "n_total": 18490}]
+    (running,) = shown
+    assert running["model"] == "scripted"
+    assert (running["n_read"], running["n_total"], running["is_answering"]) == (2048, 18490, False)
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["while the prompt is read", "in mid-stream"])
@@ -329,3 +332,80 @@ def test_structured_output_that_a_server_cannot_do_is_rejected_in_the_clients_wo
         "capability_rejected: structured_outputs_unsupported",
     )
     assert backend.turns == []
+
+
+def test_a_web_page_instead_of_an_answer_is_quoted_and_not_tried_again(
+    gateway: RunningGateway, scripted: Start
+) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(200, "text/html")
+        exchange.send(HTML)
+
+    token = gateway.session(target(scripted(script).url)).token
+    answer = gateway.ask("POST", "/v1/messages", request(), token=token)
+    assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    assert "a web page instead of an answer: Oops out of memory" in answer.json["error"]["message"]
+
+
+def test_a_server_that_is_started_again_is_waited_for(gateway: RunningGateway) -> None:
+    with ScriptedBackend(lambda exchange: exchange.answer(chat.text("first"))) as backend:
+        token = gateway.session(target(backend.url)).token
+        assert gateway.ask("POST", "/v1/messages", request(), token=token).text == "first"
+        address = int(backend.url.rpartition(":")[2])
+    with ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(gateway.ask, "POST", "/v1/messages", request(), token=token)
+        wait_until(lambda: gateway.gateway.running, "the turn has begun")
+        with ScriptedBackend(lambda exchange: exchange.answer(chat.text("second")), port=address):
+            assert turn.result(60).text == "second"
+
+
+PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+
+
+def _with_picture(token: str, gateway: RunningGateway) -> Answer:
+    content = [{"type": "text", "text": "look"}, PICTURE]
+    body = request(messages=[{"role": "user", "content": content}])
+    return gateway.ask("POST", "/v1/messages", body, token=token)
+
+
+def test_a_picture_that_the_server_refuses_becomes_a_note_and_the_session_goes_on(
+    gateway: RunningGateway, scripted: Start
+) -> None:
+    def script(exchange: Exchange) -> None:
+        if b"image_url" in exchange.raw:
+            exchange.json(500, {"error": {"message": "image input is not supported - hint: you need the mmproj"}})
+        else:
+            exchange.answer(chat.text("a picture?"))
+
+    backend = scripted(script)
+    token = gateway.session(target(backend.url)).token
+    assert _with_picture(token, gateway).text == "a picture?"
+    assert len(backend.turns) == 2
+    assert "[image not shown: image/png" in backend.turns[1].body["messages"][0]["content"]
+
+
+def test_a_model_that_is_known_to_read_text_only_gets_no_picture(gateway: RunningGateway, scripted: Start) -> None:
+    backend = scripted(lambda exchange: exchange.answer(chat.text("ok")))
+    token = gateway.session(target(backend.url, takes_images=False)).token
+    _with_picture(token, gateway)
+    assert len(backend.turns) == 1
+    assert b"image_url" not in backend.turns[0].raw
+
+
+def test_a_turn_that_waits_for_its_first_piece_is_shown(gateway: RunningGateway, scripted: Start) -> None:
+    go_on = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        go_on.wait(60)
+        exchange.answer(chat.text("ok"))
+
+    backend = scripted(script)
+    session = gateway.session(target(backend.url))
+    with ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(gateway.ask, "POST", "/v1/messages", request(), token=session.token)
+        assert backend.arrived.acquire(timeout=60)
+        (running,) = gateway.gateway.statistics().running
+        assert (running["session"], running["is_answering"], running["n_read"]) == (session.id, False, None)
+        go_on.set()
+        assert turn.result(60).text == "ok"
+    assert gateway.gateway.statistics().running == ()

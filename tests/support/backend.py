@@ -74,14 +74,14 @@ Script = Callable[[Exchange], None]
 class ScriptedBackend:
     """Runs `script` for every POST; answers GET /v1/models as a generic OpenAI-compatible server does."""
 
-    def __init__(self, script: Script, *, model: str = "scripted", window: int | None = 200_000) -> None:
+    def __init__(self, script: Script, *, model: str = "scripted", window: int | None = 200_000, port: int = 0) -> None:
         self.script = script
         self.model = model
         self.window = window
         self.extra: dict[str, Any] = {}
         self.exchanges: list[Exchange] = []
         self.arrived = threading.Semaphore(0)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self._address = self._listener.getsockname()
         self._is_closing = False
         self._threads: list[threading.Thread] = []

@@ -375,7 +375,7 @@ def test_an_image_in_a_result_follows_it_in_a_user_turn() -> None:
     turns = messages(PLAIN, user("x"), assistant(use()), user(result([text("a"), PICTURE, text("b")]), "look"))
 
     assert turns[2:] == [
-        {"role": "tool", "tool_call_id": "toolu_1", "content": "a\nb"},
+        {"role": "tool", "tool_call_id": "toolu_1", "content": "a\n[image: in the next message]\nb"},
         {"role": "user", "content": [SHOWN_PICTURE, text("look")]},
     ]
 

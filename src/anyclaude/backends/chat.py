@@ -6,20 +6,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import msgspec
+from msgspec.structs import replace
 
 from anyclaude.backends.estimate import estimate_tokens
-from anyclaude.backends.failures import error_in_stream, error_of
+from anyclaude.backends.failures import error_in_stream, error_of, read_failure
 from anyclaude.backends.http import Clients, Place, posted, read_limited
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Count, Item, Progress, Target, Turn
 from anyclaude.errors import BackendFailed, InvalidRequest
 from anyclaude.prompt.canonical import canonical
+from anyclaude.translate.profile import Profile
 from anyclaude.translate.request import chat_request
 from anyclaude.translate.stream import StreamTranslator
 from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
 from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
 from anyclaude.wire.text import mend_text
 
+_ABOUT_IMAGES = re.compile(rb"image|vision|mmproj|multimodal", re.IGNORECASE)
 _MLX_PROGRESS = re.compile(r"keepalive (\d+)/(\d+)")
 
 
@@ -27,32 +30,41 @@ class ChatBackend:
     def __init__(self, target: Target, clients: Clients) -> None:
         self._target = target
         self._clients = clients
-        self._kind = KINDS[target.kind]
-        self._place = Place(f"{self._kind.title} at {target.base_url}", target.silence_s)
+        kind = KINDS[target.kind]
+        self._profile = replace(kind.profile, takes_images=False) if target.takes_images is False else kind.profile
+        self._place = Place(f"{kind.title} at {target.base_url}", target.silence_s)
         self._url = chat_url(target.base_url)
 
     async def open(self, turn: Turn) -> AsyncIterator[Item]:
-        if turn.request.output_config.format is not None and not self._kind.profile.takes_json_schema:
+        if turn.request.output_config.format is not None and not self._profile.takes_json_schema:
             raise InvalidRequest("capability_rejected: structured_outputs_unsupported")  # the client goes on without
-        async with posted(self._clients, self._place, self._url, self._body(turn), self._headers()) as response:
-            if response.status_code != 200:
-                body = await read_limited(response)
-                raise error_of(self._place.name, response.status_code, response.headers, body)
-            async for item in self._answer(response, turn):
-                yield item
+        profile = self._profile
+        body = self._body(turn, profile)
+        while True:
+            async with posted(self._clients, self._place, self._url, body, self._headers()) as response:
+                if response.status_code == 200:
+                    async for item in self._answer(response, turn):
+                        yield item
+                    return
+                refusal = await read_limited(response)
+            if not (profile.takes_images and b'"image_url"' in body and _ABOUT_IMAGES.search(refusal)):
+                raise error_of(self._place.name, response.status_code, response.headers, refusal)
+            # The picture stays in the history, so every later turn would be refused too: a note takes its place.
+            profile = replace(profile, takes_images=False)
+            body = self._body(turn, profile)
 
     async def count(self, turn: Turn) -> Count:
         return Count(estimate_tokens(turn), is_measured=False)
 
-    def _body(self, turn: Turn) -> bytes:
+    def _body(self, turn: Turn, profile: Profile) -> bytes:
         wanted, most = turn.request.max_tokens, self._target.max_output_tokens
         limit = min(wanted, most) if wanted and most else wanted
-        names_model = self._kind.profile.sends_model or self._target.is_model_chosen
+        names_model = profile.sends_model or self._target.is_model_chosen
         try:
             request = chat_request(
                 canonical(turn.request),
                 turn.request,
-                self._kind.profile,
+                profile,
                 model=turn.model if names_model else None,
                 max_tokens=limit,
             )
@@ -89,7 +101,11 @@ class ChatBackend:
 
     async def _read(self, response: httpx2.Response) -> AsyncIterator[Chunk | Progress]:
         """Chunks as they arrive; a body that is not a stream is one chunk."""
-        if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
+        content_type = response.headers.get("content-type", "text/event-stream")
+        if "text/html" in content_type:
+            page = read_failure(await read_limited(response)).message
+            raise BackendFailed(f"{self._place.name} sent a web page instead of an answer: {page}", retry=False)
+        if "text/event-stream" not in content_type:
             yield self._chunk(await read_limited(response))
             return
         decoder = SseDecoder()

@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from anyclaude.backends.http import Clients
+from anyclaude.backends.http import Clients, reason
 from anyclaude.backends.kinds import KINDS
 from anyclaude.errors import NoBackend
 
@@ -44,6 +44,7 @@ class Model(Struct, frozen=True):
     max_output_tokens: int | None = None
     is_loaded: bool = False
     is_own: bool = True
+    takes_images: bool | None = None
 
 
 class Found(Struct, frozen=True):
@@ -59,15 +60,21 @@ class Found(Struct, frozen=True):
         return KINDS[self.kind].title
 
 
-def asker(clients: Clients, base_url: str, api_key: str | None) -> Ask:
+def asker(clients: Clients, base_url: str, api_key: str | None, problems: list[str] | None = None) -> Ask:
+    """`problems` collects why an answer did not come or was refused, in words for the person."""
     headers = {"authorization": f"Bearer {api_key}", "x-api-key": api_key} if api_key else {}
     root = base_url.removesuffix("/v1")
 
     async def ask(path: str) -> Answer | None:
         try:
             response = await clients.of(root).get(f"{root}{path}", headers=headers, timeout=PROBE_S)
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.DecodingError):
+        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.DecodingError) as error:
+            if problems is not None:
+                problems.append(reason(error))
             return None
+        if problems is not None and response.status_code >= 400:
+            refused = " (the key is missing or wrong)" if response.status_code in (401, 403) else ""
+            problems.append(f"HTTP {response.status_code} for {path}{refused}")
         return Answer(response.status_code, response.headers.get("server", ""), response.content)
 
     return ask
@@ -143,6 +150,7 @@ def _listed(listing: Answer) -> tuple[Model, ...]:
                 _table(entry, "top_provider").get("max_completion_tokens"), entry.get("max_tokens")
             ),
             is_loaded="max_model_len" in entry,
+            takes_images=_lists_image(_table(entry, "architecture").get("input_modalities")),
         )
         for entry in _entries(listing)
     )
@@ -157,6 +165,7 @@ async def _llamacpp_models(ask: Ask, listing: Answer) -> tuple[Model, ...]:
             id=str(entry["id"]),
             context_window=_least(slot) or _least(_table(entry, "meta").get("n_ctx")),
             is_loaded=_table(entry, "status").get("value", "loaded") == "loaded",
+            takes_images=_flag(_table(props.fields, "modalities").get("vision")) if props else None,
         )
         for entry in _entries(listing)
     )
@@ -200,7 +209,8 @@ async def _lmstudio_models(ask: Ask) -> tuple[Model, ...]:
             continue
         loaded = _objects(entry.get("loaded_instances"))
         window = _least(*(_table(instance, "config").get("context_length") for instance in loaded))
-        models.append(Model(str(entry.get("key")), window, is_loaded=bool(loaded)))
+        takes_images = _flag(_table(entry, "capabilities").get("vision"))
+        models.append(Model(str(entry.get("key")), window, is_loaded=bool(loaded), takes_images=takes_images))
     return tuple(models)
 
 
@@ -227,6 +237,14 @@ def _table(fields: Mapping[str, Any], key: str) -> dict[str, Any]:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _lists_image(modalities: object) -> bool | None:
+    return "image" in cast("list[Any]", modalities) if isinstance(modalities, list) else None
+
+
 def _least(*figures: object) -> int | None:
     return min((figure for figure in figures if isinstance(figure, int) and figure > 0), default=None)
 
@@ -235,12 +253,18 @@ def _problem(answer: Answer) -> str:
     return str(_table(answer.fields, "error").get("message") or answer.fields.get("error") or "not ready")
 
 
+def _remedy(kind: str) -> str:
+    if KINDS[kind].base_url is not None:
+        return "Look at the network, and at HTTPS_PROXY if one is needed."
+    return f"Start it, for example:  {KINDS[kind].hint}"
+
+
 async def expect(ask: Ask, kind: str, base_url: str) -> Found:
     """A server of a kind that the person named. Raises NoBackend where it does not answer or refuses."""
     title = KINDS[kind].title
     listing = await ask("/v1/models")
     if listing is None:
-        raise NoBackend(f"{title} does not answer at {base_url}.\nStart it, for example:  {KINDS[kind].hint}")
+        raise NoBackend(f"{title} does not answer at {base_url}.\n{_remedy(kind)}")
     if listing.status in (401, 403):
         raise NoBackend(f"{title} at {base_url} refused the key (HTTP {listing.status}). Set ANYCLAUDE_API_KEY.")
     if listing.status == 503:

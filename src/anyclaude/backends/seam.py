@@ -13,7 +13,7 @@ class Target(Struct, frozen=True, kw_only=True):
     """The server that one launch chose. `api_key` is written to the session's own 0600 file only.
 
     `models` are the names it may be asked for; `is_model_chosen` where the person named one; `context_window` and
-    `max_output_tokens` are in tokens, None where nobody told.
+    `max_output_tokens` are in tokens, None where nobody told; so is `takes_images`.
     """
 
     kind: str
@@ -24,6 +24,7 @@ class Target(Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
+    takes_images: bool | None = None
     silence_s: float = 1500.0
 
     def __repr__(self) -> str:

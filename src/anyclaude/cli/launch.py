@@ -15,6 +15,7 @@ from anyclaude.errors import UsageError
 from anyclaude.launch.arguments import CLIENT_SESSION_WORDS, CLIENT_WORDS, CommandLine
 from anyclaude.launch.choose import choose, goes_straight
 from anyclaude.launch.client import become, find_client
+from anyclaude.launch.environment import quiet_environment
 from anyclaude.launch.local_model import hub_folder
 from anyclaude.launch.overlay import Door
 from anyclaude.launch.session import Plan, lingers, open_door, plan, with_overlay, write_overlay
@@ -28,8 +29,10 @@ def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Map
     if "host" in line.options:
         raise UsageError("--host is for `anyclaude serve`; a launch listens on 127.0.0.1 only")
     arguments = line.client
-    if needs_no_gateway(arguments) or goes_straight(settings):
+    if goes_straight(settings):
         return _launch_straight(line, settings, environ)
+    if needs_no_gateway(arguments):
+        return _launch_straight(line, settings, quiet_environment(environ))
     runs_nothing = bool(line.flags & {"--no-launch", "--dry-run"})
     client = None if runs_nothing else find_client(settings.client, environ.get("PATH"))
     choice = asyncio.run(choose(settings, hub_folder(environ), say))

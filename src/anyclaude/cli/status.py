@@ -46,11 +46,19 @@ def _print_server(server: Mapping[str, Any]) -> None:
         backend = f"{session['backend']} at {session['base_url']}"
         print(f"  session {session['id']}  {session['model'] or 'any model'} on {backend}")
         print(f"          pid {session['pid']} in {session['project']}")
-    for reading in facts["reading"]:
-        print(f"  reading a prompt for {reading['model']}: {reading['n_read']:,} of {reading['n_total']:,} tokens")
+    for turn in facts["running"]:
+        print(f"  now     {_doing(turn)}, {turn['duration_s']:.0f} s (session {turn['session']})")
     if server["turns"]:
         print()
         print_turns(server["turns"][-_SHOWN:])
+
+
+def _doing(turn: Mapping[str, Any]) -> str:
+    if turn["is_answering"]:
+        return f"{turn['model']} is answering"
+    if turn["n_total"] is None:
+        return f"waiting for {turn['model']}"
+    return f"{turn['model']} reads the prompt: {turn['n_read']:,} of {turn['n_total']:,} tokens"
 
 
 def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:

@@ -44,6 +44,8 @@ def read_settings(options: Mapping[str, str], environ: Mapping[str, str], file: 
     backends = cast("dict[str, dict[str, Any]]", document.pop("backends", {}))
     _check_file(document, backends, file)
     mode, mode_source = _first(BY_NAME["mode"], _places(options, environ, document, {}, file, ""))
+    if mode in backends and mode_source == str(file) and _is_given("base_url", options, environ):
+        mode, mode_source = None, "default"  # an address given for this launch sets the file's backend aside
     chosen = backends.get(mode or "", {})
     label = f"{file} [backends.{mode}]"
     values: dict[str, Any] = {"mode": mode}
@@ -53,6 +55,10 @@ def read_settings(options: Mapping[str, str], environ: Mapping[str, str], file: 
         values[setting.name], sources[setting.name] = _first(setting, places)
     kind = chosen.get("kind") if chosen else None
     return Settings(**values, kind=kind, backend_names=tuple(backends), sources=sources)
+
+
+def _is_given(name: str, options: Mapping[str, str], environ: Mapping[str, str]) -> bool:
+    return name in options or bool(environ.get(BY_NAME[name].variable))
 
 
 Place = tuple[str, Mapping[str, Any]]

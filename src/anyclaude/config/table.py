@@ -24,8 +24,12 @@ def secret(value: str) -> Secret:
 
 def url(value: str) -> str:
     parts = urlsplit(text(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in value.strip()):
         raise ValueError("must be a URL that starts with http:// or https://")
+    if parts.query or parts.fragment:
+        raise ValueError("must be an address without ? and #")
+    if parts.port == 0:  # reading it raises ValueError where it is no port
+        raise ValueError("Port out of range 0-65535")
     if parts.username or parts.password:
         raise ValueError("must not hold a name or password; use api_key")
     return value.strip().rstrip("/")

@@ -60,6 +60,7 @@ CLIENT_WORDS = frozenset(
     ]
 )
 CLIENT_SESSION_WORDS = frozenset({"agents"})
+_ASKED = {"help": "--help", "version": "--version"}
 _ABOUT = ("--help", "-h", "--version")  # after a word of the client's they ask about that word
 LAUNCH_FLAGS = ("--no-launch", "--dry-run", *_ABOUT)
 
@@ -121,6 +122,7 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
         _check_spelling(line)
         return line
     unknown = [argument for argument in others if argument not in word.flags]
+    unknown += sorted(line.flags & {"--no-launch", "--dry-run"})
     if any(not argument.startswith("-") for argument in unknown):
         if first in CLIENT_WORDS:  # the client's command of the same name, with nothing taken out of it
             return CommandLine(line.options, line.flags.difference(_ABOUT), None, tuple(arguments[word_at:]))
@@ -133,6 +135,9 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
 
 def _check_spelling(line: CommandLine) -> None:
     """A single word that is almost one of ours was hardly meant as a prompt."""
+    asked = _ASKED.get(line.client[0]) if len(line.client) == 1 else None
+    if asked is not None:
+        raise UsageError(f"did you mean `anyclaude {asked}`? As a prompt: anyclaude -- {line.client[0]}")
     if len(line.client) == 1 and (close := difflib.get_close_matches(line.client[0], WORDS, n=1, cutoff=0.8)):
         word = line.client[0]
         raise UsageError(f"`{word}` is not a command; did you mean `{close[0]}`? As a prompt: anyclaude -- {word}")

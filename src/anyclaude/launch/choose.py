@@ -88,9 +88,11 @@ async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]
             raise SettingError(f"mode {kind} needs a key. {KINDS[kind].hint}")
         return await expect(asker(clients, url, key), kind, url), []
     if settings.base_url is not None:
-        found = await identify(asker(clients, settings.base_url, key), settings.base_url)
+        problems: list[str] = []
+        found = await identify(asker(clients, settings.base_url, key, problems), settings.base_url)
         if found is None:
-            raise NoBackend(f"no model server answers at {settings.base_url} ({settings.sources['base_url']})")
+            why = f": {problems[0]}" if problems else ""
+            raise NoBackend(f"no model server answers at {settings.base_url} ({settings.sources['base_url']}){why}")
         return found, []
     servers = await search(clients)
     if not servers:
@@ -155,6 +157,7 @@ def _choice(settings: Settings, found: Found, model: Model, others: list[Found],
         api_key=key_for(settings),
         context_window=window,
         max_output_tokens=limit,
+        takes_images=model.takes_images,
         silence_s=settings.backend_silence_s,
     )
     return Choice(target, name, window or ASSUMED_WINDOW, tuple(_notes(found, target, others, name)))

@@ -6,6 +6,7 @@ Everything else stays, so that `aws`, `gh` and the rest work in commands that th
 from collections.abc import Mapping
 
 _PREFIXES = ("ANTHROPIC_", "CLAUDE_CODE_USE_")
+_OUR_SECRETS = frozenset({"ANYCLAUDE_API_KEY", "ANYCLAUDE_TOKEN"})
 _NAMES = frozenset({"AWS_BEARER_TOKEN_BEDROCK"})
 
 
@@ -15,7 +16,13 @@ def redirects(name: str) -> bool:
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if not redirects(name)}
+    """Our own secrets stay here too: every command that the model runs would see them, and could send them to it."""
+    return {name: value for name, value in environ.items() if not redirects(name) and name not in _OUR_SECRETS}
+
+
+def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """For the client's own commands, run without our settings. They report to nobody unless the person says so."""
+    return {"DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1", **environ}
 
 
 def server_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Statistics(Struct, frozen=True):
-    """The server as numbers; `reading` are prompts that a backend is reading right now."""
+    """The server as numbers, and the turns that run right now: `n_read` of `n_total` prompt tokens where the backend
+    tells, `is_answering` once the first piece has come."""
 
     version: str
     protocol: int
@@ -27,7 +28,7 @@ class Statistics(Struct, frozen=True):
     running_turns: int
     turns: int
     is_draining: bool
-    reading: tuple[dict[str, Any], ...] = ()
+    running: tuple[dict[str, Any], ...] = ()
 
 
 class Gateway:
@@ -59,8 +60,9 @@ class Gateway:
         self.turns.add(row)
         log.info(
             "turn %d %s %s: prompt %s cached %s out %s, first %s s, whole %.2f s, %s",
-            row.id, row.backend, row.model, row.tokens_prompt, row.tokens_cached, row.tokens_out,
-            f"{row.ttft_s:.2f}" if row.ttft_s is not None else None, row.duration_s, row.error or row.stop_reason,
+            row.id, row.backend, row.model, _dash(row.tokens_prompt), _dash(row.tokens_cached),
+            _dash(row.tokens_out), "-" if row.ttft_s is None else f"{row.ttft_s:.2f}", row.duration_s,
+            row.error or row.stop_reason,
         )  # fmt: skip
 
     def interrupt_all(self) -> None:
@@ -97,9 +99,22 @@ class Gateway:
             running_turns=len(self.running),
             turns=len(self.turns.rows),
             is_draining=self.is_draining,
-            reading=tuple(
-                {"model": turn.turn.model, "n_read": turn.meter.reading.n_read, "n_total": turn.meter.reading.n_total}
-                for turn in self.running
-                if turn.meter.reading is not None and turn.meter.ttft_s is None
-            ),
+            running=tuple(_shown(turn) for turn in self.running),
         )
+
+
+def _shown(turn: RunningTurn) -> dict[str, Any]:
+    reading = turn.meter.reading
+    return {
+        "session": turn.labels.session,
+        "request_class": turn.labels.request_class,
+        "model": turn.turn.model,
+        "duration_s": turn.meter.duration_s(time.monotonic()),
+        "is_answering": turn.meter.ttft_s is not None,
+        "n_read": reading.n_read if reading else None,
+        "n_total": reading.n_total if reading else None,
+    }
+
+
+def _dash(value: object) -> object:
+    return "-" if value is None else value

@@ -15,14 +15,19 @@ import sys
 from pathlib import Path
 
 import anyio
+import msgspec
 import uvicorn
 from msgspec import Struct
 from starlette.types import ASGIApp
 
+from anyclaude import __version__
+from anyclaude.paths import write_private
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
+from anyclaude.server.handshake import Address, address_file, read_address
 from anyclaude.server.logs import log_to, set_level
 from anyclaude.server.overlays import delete_dead_overlays
+from anyclaude.server.process import process_start
 from anyclaude.server.sessions import Sessions
 
 SWEEP_S = 2.0
@@ -53,13 +58,16 @@ class Server(uvicorn.Server):
 class Background(Struct, frozen=True):
     """What a server that nobody watches does on its own: deletes what dead launches left, stops after a quiet time."""
 
-    overlays: Path
+    runtime: Path
+    port: int
+    token: str
     idle_stop_s: float
 
 
 def hosts_of(port: int, *names: str) -> frozenset[str]:
-    """The Host headers that name us. Port 80 may be left out (RFC 9110, 7.2)."""
-    return frozenset(f"{name}:{port}" for name in (*LOOPBACK, *names))
+    """The Host headers that name us. Clients leave out port 80 (RFC 9110, 7.2)."""
+    every = (*LOOPBACK, *names)
+    return frozenset(f"{name}:{port}" for name in every) | frozenset(every if port == 80 else ())
 
 
 async def serve(server: Server, gateway: Gateway, sock: socket.socket, background: Background | None) -> None:
@@ -71,16 +79,33 @@ async def serve(server: Server, gateway: Gateway, sock: socket.socket, backgroun
         group.cancel_scope.cancel()
 
 
+def adopt(background: Background) -> None:
+    """The supervisor was killed: this server goes on in its place, so that `status`, `stop` and launches find it."""
+    path = address_file(background.runtime)
+    if read_address(path) is None:
+        pid = os.getpid()
+        address = Address(__version__, pid, process_start(pid), background.port, background.token)
+        write_private(path, msgspec.json.encode(address))
+
+
+def _withdraw(background: Background) -> None:
+    path = address_file(background.runtime)
+    address = read_address(path)
+    if address is not None and address.pid == os.getpid():
+        path.unlink(missing_ok=True)
+
+
 async def _sweep(server: Server, gateway: Gateway, background: Background) -> None:
-    """Forgets launches that are gone, and stops after a quiet time, or when nobody supervises any more."""
+    """Forgets launches that are gone, stops after a quiet time, and takes a killed supervisor's place."""
     supervisor = os.getppid()
     while True:
         await anyio.sleep(SWEEP_S)
         for session in gateway.sessions.remove_dead():
             log.info("session %s ended", session.id)
             set_level(other.log_level for other in gateway.sessions)
-        delete_dead_overlays(background.overlays)
-        gateway.is_draining |= os.getppid() != supervisor
+        delete_dead_overlays(background.runtime / "overlays")
+        if os.getppid() != supervisor:
+            adopt(background)
         limit_s = 0.0 if gateway.is_draining else background.idle_stop_s
         if gateway.quiet_s() > limit_s:
             log.info("stopping: no session and nothing asked for %.0f s", gateway.quiet_s())
@@ -120,8 +145,9 @@ def main(arguments: list[str]) -> None:
     app = build_app(gateway, management_token=token, hosts=hosts_of(port), stop=stop)
     server = Server(app, gateway)
     log.info("listening on 127.0.0.1:%d", port)
-    background = Background(runtime / "overlays", idle_stop_s)
+    background = Background(runtime, port, token, idle_stop_s)
     anyio.run(lambda: serve(server, gateway, sock, background), backend_options={"use_uvloop": True})
+    _withdraw(background)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Supervisor:
         pid = os.getpid()
         address = Address(__version__, pid, process_start(pid), port, self._token)
         write_private(address_file(self._runtime), msgspec.json.encode(address))
-        write_private(last_port_file(self._state), str(port).encode())
+        write_private(last_port_file(self._runtime), str(port).encode())
 
     def withdraw(self) -> None:
         address_file(self._runtime).unlink(missing_ok=True)
@@ -83,8 +83,9 @@ class Supervisor:
             self._child.terminate()
 
 
-def last_port_file(state: Path) -> Path:
-    return state / "last-port"
+def last_port_file(runtime: Path) -> Path:
+    """Beside the sessions: whoever finds these finds the port that their clients know."""
+    return runtime / "last-port"
 
 
 def listen(port: int, last_port: int | None) -> socket.socket:
@@ -105,9 +106,9 @@ def listen(port: int, last_port: int | None) -> socket.socket:
     raise OSError("no free port")
 
 
-def _last_port(state: Path) -> int | None:
+def _last_port(runtime: Path) -> int | None:
     try:
-        return int(last_port_file(state).read_text())
+        return int(last_port_file(runtime).read_text())
     except (FileNotFoundError, ValueError):
         return None
 
@@ -120,7 +121,7 @@ def main(arguments: list[str]) -> None:
         _tell(ready, Ready())
         return
     try:
-        sock = listen(port, _last_port(state))
+        sock = listen(port, _last_port(runtime))
     except OSError as error:
         _tell(ready, Ready(problem=f"port {port}: {error.strerror}"))
         return

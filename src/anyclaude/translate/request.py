@@ -40,6 +40,8 @@ from anyclaude.wire.openai import (
     ToolCall,
 )
 
+IMAGE_BELOW = "[image: in the next message]"  # `tool` messages hold text only
+
 
 def chat_request(
     prompt: Prompt, request: MessagesRequest, profile: Profile, *, model: str | None, max_tokens: int | None
@@ -120,7 +122,7 @@ def _user(content: tuple[Block, ...], profile: Profile, late: dict[str, str]) ->
 
 def _tool_result(block: ToolResultBlock, profile: Profile, late: dict[str, str]) -> tuple[ChatMessage, list[Part]]:
     parts = [_part(inner, profile, late) for inner in block.content]
-    text = "\n".join(part.text for part in parts if isinstance(part, TextPart))
+    text = "\n".join(part.text if isinstance(part, TextPart) else IMAGE_BELOW for part in parts)
     pictures = [part for part in parts if isinstance(part, ImagePart)]
     if block.is_error:
         text = error_text(text)
