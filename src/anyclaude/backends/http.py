@@ -69,8 +69,8 @@ async def posted(
     """A POST whose answer is read as it comes. Leaving early closes the connection, so that the server stops working.
     Raises ApiError for what the network does; the status is the caller's to read."""
     timeout = httpx2.Timeout(place.silence_s, connect=CONNECT_S)
-    request = clients.of(url).build_request("POST", url, content=body, headers=headers, timeout=timeout)
     async with faults_as_errors(place):
+        request = clients.of(url).build_request("POST", url, content=body, headers=headers, timeout=timeout)
         response = await _sent(clients, url, request)
         try:
             log.debug("%s answered HTTP %d", place.name, response.status_code)

@@ -1,7 +1,6 @@
 """`anyclaude …`: from the settings to Claude Code, or to a description of what would run."""
 
 import asyncio
-import os
 import shlex
 import signal
 import sys
@@ -40,7 +39,7 @@ def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Map
     if "--dry-run" in line.flags:
         prepared = plan(_HIDDEN, choice, arguments, environ)
         say(*prepared.warnings)
-        _print_plan(prepared)
+        _print_plan(prepared, environ)
         return 0
     door = open_door(settings, choice, folders, environ, lingers=lingers(arguments))
     prepared = plan(door, choice, arguments, environ)
@@ -67,8 +66,8 @@ def _launch_straight(line: CommandLine, settings: Settings, environ: Mapping[str
     raise AssertionError("exec does not return")
 
 
-def _print_plan(prepared: Plan) -> None:
-    removed = sorted(name for name in os.environ if name not in prepared.environment)
+def _print_plan(prepared: Plan, environ: Mapping[str, str]) -> None:
+    removed = sorted(name for name in environ if name not in prepared.environment)
     print(shlex.join(["claude", "--settings", "OVERLAY", *prepared.arguments]))
     print(f"\nvariables taken out of its environment: {', '.join(removed) or 'none'}")
     print("\nOVERLAY, a private file of this session:")
