@@ -73,7 +73,7 @@ def test_a_server_that_is_down_is_named_before_the_client_starts(ask: Ask, home:
     assert home.status() == []
 
 
-def test_a_server_that_goes_away_is_named_after_one_try(ask: Ask, home: Home, scripted: Scripted) -> None:
+def test_a_server_that_goes_away_is_waited_for_and_then_named(ask: Ask, home: Home, scripted: Scripted) -> None:
     def script(exchange: Exchange) -> None:
         exchange.answer(chat.call("Bash", {"command": "true"}))
         backend.close()
@@ -83,7 +83,10 @@ def test_a_server_that_goes_away_is_named_after_one_try(ask: Ask, home: Home, sc
     assert done.returncode == 1
     assert f"at {backend.url} does not answer" in done.stdout
     (server,) = home.status()
-    assert [turn["stop_reason"] for turn in server["turns"]] == ["tool_use", None]
+    first, *waited = [turn["stop_reason"] for turn in server["turns"]]
+    assert first == "tool_use"
+    assert 1 <= len(waited) <= 3  # not the client's ten tries
+    assert not any(waited)
 
 
 def _breaks_off_after(chunks: chat.Chunks, end: Script | None = None) -> Script:
