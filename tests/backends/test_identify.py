@@ -39,8 +39,8 @@ def expected(ask: Ask, kind: str) -> Found:
 
 
 _RECORDED = [
-    ("llamacpp", Model("qwen3-coder-30b-a3b-q4_k_m", 32768, is_loaded=True)),
-    ("lmstudio", Model("qwen/qwen3-8b", 30000, is_loaded=True)),
+    ("llamacpp", Model("qwen3-coder-30b-a3b-q4_k_m", 32768, is_loaded=True, takes_images=False)),
+    ("lmstudio", Model("qwen/qwen3-8b", 30000, is_loaded=True, takes_images=False)),
     ("ollama", Model("qwen3:8b", 32768, is_loaded=True)),
     ("vllm", Model("Qwen/Qwen3-Coder-30B-A3B-Instruct", 32768, is_loaded=True)),
 ]
@@ -58,7 +58,7 @@ def test_a_named_kind_has_the_same_models(server: str, model: Model) -> None:
 
 def test_openrouter_promises_the_smaller_of_its_two_windows() -> None:
     assert expected(server_of("openrouter", under="/api"), "openrouter").models == (
-        Model("qwen/qwen3-coder:free", context_window=262000, max_output_tokens=262000),
+        Model("qwen/qwen3-coder:free", context_window=262000, max_output_tokens=262000, takes_images=False),
     )
 
 
