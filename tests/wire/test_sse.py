@@ -106,17 +106,6 @@ def test_a_carriage_return_waits_for_its_line_feed() -> None:
     assert read(b"data: x\r", b"\n\r", b"\n") == [ServerEvent("", b"x")]
 
 
-def test_the_end_is_clean_only_when_nothing_is_half_read() -> None:
-    decoder = SseDecoder()
-    assert decoder.is_clean
-    assert list(decoder.feed(b"data: x\n")) == []
-    assert not decoder.is_clean
-    assert list(decoder.feed(b"\ndata")) == [ServerEvent("", b"x")]
-    assert not decoder.is_clean
-    assert list(decoder.feed(b": y\n\n")) == [ServerEvent("", b"y")]
-    assert decoder.is_clean
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     name=st.text(st.characters(codec="ascii", categories=["L"]), max_size=8),

@@ -25,18 +25,13 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseDecoder:
-    """Incremental: `feed` any chunking of the bytes, get whole events; `is_clean` at the end of the stream."""
+    """Incremental: `feed` any chunking of the bytes, get whole events."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._name = ""
         self._data: list[bytes] = []
         self._started = False
-
-    @property
-    def is_clean(self) -> bool:
-        """Nothing half-read is left."""
-        return not self._buffer and not self._data
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent | Comment]:
         self._buffer += chunk
