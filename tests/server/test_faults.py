@@ -1,5 +1,6 @@
 """What a model server can do wrong. Each fault ends in a clear error within its limit; nothing hangs."""
 
+import http.client
 import json
 import threading
 from collections.abc import Callable
@@ -209,8 +210,7 @@ def test_headers_and_pings_come_while_the_server_reads_the_prompt(gateway: Runni
     time_to_answer = threading.Semaphore(0)
     backend = scripted(script)
     token = gateway.session(target(backend.url)).token
-    connection = gateway.connect()
-    connection.request("POST", "/v1/messages", json.dumps(request()), _headers(token))
+    connection = _asked(gateway, token)
     response = connection.getresponse()  # returns only because headers do not wait for the backend
     assert response.status == 200
     assert response.readline() == b"event: ping\n"
@@ -250,8 +250,7 @@ def test_when_the_client_leaves_the_backends_connection_is_closed(
 
     backend = scripted(script)
     token = gateway.session(target(backend.url)).token
-    connection = gateway.connect()
-    connection.request("POST", "/v1/messages", json.dumps(request()), _headers(token))
+    connection = _asked(gateway, token)
     assert backend.arrived.acquire(timeout=60)
     if begun:
         connection.getresponse().readline()
@@ -268,8 +267,7 @@ def test_stopping_ends_every_open_stream_with_an_error_event(gateway: RunningGat
 
     backend = scripted(script)
     token = gateway.session(target(backend.url)).token
-    connection = gateway.connect()
-    connection.request("POST", "/v1/messages", json.dumps(request()), _headers(token))
+    connection = _asked(gateway, token)
     response = connection.getresponse()
     response.readline()
     gateway.server.stop()
@@ -291,8 +289,7 @@ def test_a_slow_client_holds_up_the_backend_and_loses_nothing(gateway: RunningGa
 
     backend = scripted(script)
     token = gateway.session(target(backend.url)).token
-    connection = gateway.connect()
-    connection.request("POST", "/v1/messages", json.dumps(request()), _headers(token))
+    connection = _asked(gateway, token)
     response = connection.getresponse()
     n_bytes = 0
     while part := response.read(1 << 16):
@@ -316,8 +313,12 @@ def test_thirty_counts_at_once_and_a_turn_beside_them_are_answered(gateway: Runn
     assert turn.result().text == "ok"
 
 
-def _headers(token: str) -> dict[str, str]:
-    return {"content-type": "application/json", "authorization": f"Bearer {token}"}
+def _asked(gateway: RunningGateway, token: str) -> http.client.HTTPConnection:
+    """A connection on which the request was sent and nothing was read yet."""
+    connection = gateway.connect()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    connection.request("POST", "/v1/messages", json.dumps(request()), headers)
+    return connection
 
 
 def test_structured_output_that_a_server_cannot_do_is_rejected_in_the_clients_words(

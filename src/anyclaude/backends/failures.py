@@ -22,9 +22,8 @@ from anyclaude.errors import (
 )
 
 _MAX_SHOWN = 600
-_KEY = re.compile(
-    r"\bBearer\s+[^\s'\"]+|\b(?:sk|pk|hf|gsk|xai)[-_][\w*-]{8,}"
-)  # some servers repeat the key they refuse
+# Some servers repeat the key that they refuse.
+_KEY = re.compile(r"\bBearer\s+[^\s'\"]+|\b(?:sk|pk|hf|gsk|xai)[-_][\w*-]{8,}")
 _NO_SUCH_MODEL = re.compile(r"is not a valid model ID|model '[^']*' not found", re.IGNORECASE)
 _ABOUT_A_MODEL = re.compile(r"model|not found|repo|snapshot|HTTP 404", re.IGNORECASE)
 _TOO_LONG = re.compile(

@@ -65,8 +65,7 @@ def _indented(text: str) -> str:
 
 def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _client(settings, environ)
-    backends = asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
-    yield from backends
+    yield from asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
     yield from _gateway(settings, folders)
     yield from _overrides(environ)
     yield _memory()

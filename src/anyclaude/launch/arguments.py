@@ -135,9 +135,10 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
 
 def _check_spelling(line: CommandLine) -> None:
     """A single word that is almost one of ours was hardly meant as a prompt."""
-    asked = _ASKED.get(line.client[0]) if len(line.client) == 1 else None
-    if asked is not None:
-        raise UsageError(f"did you mean `anyclaude {asked}`? As a prompt: anyclaude -- {line.client[0]}")
-    if len(line.client) == 1 and (close := difflib.get_close_matches(line.client[0], WORDS, n=1, cutoff=0.8)):
-        word = line.client[0]
+    if len(line.client) != 1:
+        return
+    (word,) = line.client
+    if word in _ASKED:
+        raise UsageError(f"did you mean `anyclaude {_ASKED[word]}`? As a prompt: anyclaude -- {word}")
+    if close := difflib.get_close_matches(word, WORDS, n=1, cutoff=0.8):
         raise UsageError(f"`{word}` is not a command; did you mean `{close[0]}`? As a prompt: anyclaude -- {word}")

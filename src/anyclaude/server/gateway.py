@@ -9,6 +9,7 @@ from msgspec import Struct
 from anyclaude import __version__
 from anyclaude.backends.http import Clients
 from anyclaude.errors import Overloaded
+from anyclaude.server.logs import set_level
 from anyclaude.server.sessions import Sessions
 from anyclaude.server.turn import RunningTurn
 from anyclaude.telemetry.turns import TurnLog, TurnRow
@@ -42,6 +43,12 @@ class Gateway:
 
     def touch(self) -> None:
         self._last_activity = time.monotonic()
+
+    def forget_dead(self) -> None:
+        """The sessions whose client is gone, and the log level that only they asked for."""
+        for session in self.sessions.remove_dead():
+            log.info("session %s ended", session.id)
+            set_level(other.log_level for other in self.sessions)
 
     def quiet_s(self) -> float:
         """Seconds since anything was asked; 0 while there is a session."""

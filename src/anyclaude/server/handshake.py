@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from anyclaude import __version__
-from anyclaude.server.process import is_same_process
+from anyclaude.paths import write_private
+from anyclaude.server.process import is_same_process, process_start
 
 
 class Address(Struct, frozen=True):
@@ -46,6 +47,21 @@ def read_address(path: Path) -> Address | None:
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
     return address if address.is_alive else None
+
+
+def announce(runtime: Path, *, port: int, token: str) -> None:
+    """From now on this process is the one that launchers find."""
+    pid = os.getpid()
+    address = Address(__version__, pid, process_start(pid), port, token)
+    write_private(address_file(runtime), msgspec.json.encode(address))
+
+
+def withdraw(runtime: Path) -> None:
+    """Takes this process's address back; that of another stays."""
+    path = address_file(runtime)
+    address = read_address(path)
+    if address is not None and address.pid == os.getpid():
+        path.unlink(missing_ok=True)
 
 
 def all_addresses(runtime: Path) -> list[Address]:

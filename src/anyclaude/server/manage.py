@@ -22,7 +22,7 @@ class Manage:
         self._stop = stop
 
     async def statistics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._gateway.sessions.remove_dead()
+        self._gateway.forget_dead()
         sessions = [_shown(session) for session in self._gateway.sessions]
         await send_json(scope, send, {"server": self._gateway.statistics(), "sessions": sessions})
 

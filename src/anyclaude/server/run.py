@@ -15,19 +15,15 @@ import sys
 from pathlib import Path
 
 import anyio
-import msgspec
 import uvicorn
 from msgspec import Struct
 from starlette.types import ASGIApp
 
-from anyclaude import __version__
-from anyclaude.paths import write_private
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
-from anyclaude.server.handshake import Address, address_file, read_address
+from anyclaude.server.handshake import address_file, announce, read_address, withdraw
 from anyclaude.server.logs import log_to, set_level
 from anyclaude.server.overlays import delete_dead_overlays
-from anyclaude.server.process import process_start
 from anyclaude.server.sessions import Sessions
 
 SWEEP_S = 2.0
@@ -79,33 +75,16 @@ async def serve(server: Server, gateway: Gateway, sock: socket.socket, backgroun
         group.cancel_scope.cancel()
 
 
-def adopt(background: Background) -> None:
-    """The supervisor was killed: this server goes on in its place, so that `status`, `stop` and launches find it."""
-    path = address_file(background.runtime)
-    if read_address(path) is None:
-        pid = os.getpid()
-        address = Address(__version__, pid, process_start(pid), background.port, background.token)
-        write_private(path, msgspec.json.encode(address))
-
-
-def _withdraw(background: Background) -> None:
-    path = address_file(background.runtime)
-    address = read_address(path)
-    if address is not None and address.pid == os.getpid():
-        path.unlink(missing_ok=True)
-
-
 async def _sweep(server: Server, gateway: Gateway, background: Background) -> None:
     """Forgets launches that are gone, stops after a quiet time, and takes a killed supervisor's place."""
     supervisor = os.getppid()
     while True:
         await anyio.sleep(SWEEP_S)
-        for session in gateway.sessions.remove_dead():
-            log.info("session %s ended", session.id)
-            set_level(other.log_level for other in gateway.sessions)
+        gateway.forget_dead()
         delete_dead_overlays(background.runtime / "overlays")
-        if os.getppid() != supervisor:
-            adopt(background)
+        if os.getppid() != supervisor and read_address(address_file(background.runtime)) is None:
+            # The supervisor was killed: in its place this server is found by `status`, `stop` and launches.
+            announce(background.runtime, port=background.port, token=background.token)
         limit_s = 0.0 if gateway.is_draining else background.idle_stop_s
         if gateway.quiet_s() > limit_s:
             log.info("stopping: no session and nothing asked for %.0f s", gateway.quiet_s())
@@ -147,7 +126,7 @@ def main(arguments: list[str]) -> None:
     log.info("listening on 127.0.0.1:%d", port)
     background = Background(runtime, port, token, idle_stop_s)
     anyio.run(lambda: serve(server, gateway, sock, background), backend_options={"use_uvloop": True})
-    _withdraw(background)
+    withdraw(runtime)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,8 @@ from types import FrameType
 import msgspec
 from msgspec import Struct
 
-from anyclaude import __version__
 from anyclaude.paths import write_private
-from anyclaude.server.handshake import Address, address_file, take_lock
-from anyclaude.server.process import process_start
+from anyclaude.server.handshake import announce, take_lock, withdraw
 
 _BACKLOG = 512
 _STEADY_S = 30.0
@@ -48,13 +46,8 @@ class Supervisor:
         self._is_stopping = False
 
     def announce(self, port: int) -> None:
-        pid = os.getpid()
-        address = Address(__version__, pid, process_start(pid), port, self._token)
-        write_private(address_file(self._runtime), msgspec.json.encode(address))
+        announce(self._runtime, port=port, token=self._token)
         write_private(last_port_file(self._runtime), str(port).encode())
-
-    def withdraw(self) -> None:
-        address_file(self._runtime).unlink(missing_ok=True)
 
     def run(self, sock: socket.socket) -> None:
         """Until the server ends on purpose or a signal says so."""
@@ -134,7 +127,7 @@ def main(arguments: list[str]) -> None:
     try:
         supervisor.run(sock)
     finally:
-        supervisor.withdraw()
+        withdraw(runtime)
 
 
 def _tell(descriptor: int, ready: Ready) -> None:
