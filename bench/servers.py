@@ -71,10 +71,19 @@ def backend(folder: Path, n_events: int, gap_s: float) -> Generator[Server]:
 
 
 @contextlib.contextmanager
-def anyclaude(folder: Path, backend_port: int) -> Generator[Server]:
+def counting_backend(folder: Path, kind: str) -> Generator[Server]:
+    command = [sys.executable, "-m", "bench.tokenizer", kind]
+    environment = _environment(folder / "backend", {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    with _running(command, environment, folder / "backend") as process:
+        port = int(_first_output(process, folder / "backend"))
+        yield Server(kind, "", process.pid, port, "chat")
+
+
+@contextlib.contextmanager
+def anyclaude(folder: Path, backend_port: int, *, mode: str = "openai") -> Generator[Server]:
     command = [
         str(Path(sys.executable).with_name("anyclaude")),
-        *("serve", "--json", "--mode", "openai", "--model", BURST, "--port", "0"),
+        *("serve", "--json", "--mode", mode, "--model", BURST, "--port", "0"),
         *("--base-url", f"http://127.0.0.1:{backend_port}"),
     ]
     home = folder / "anyclaude"

@@ -7,6 +7,8 @@
     ├── ClientMissing               no Claude Code on this machine
     ├── NoBackend                   no model server was found, or the chosen one does not answer
     ├── ServerNotReached            the gateway did not start or does not answer
+    ├── LedgerFailed                the ledger's file cannot be opened, or is a newer version's
+    ├── TraceFailed                 a trace cannot be read, or its folder not be written
     └── ApiError                    an answer in the shape of the Messages API
         ├── InvalidRequest          400  the request holds an impossible value
         │   └── PromptTooLong       400  the client compacts the conversation and tries again
@@ -65,6 +67,14 @@ class NoBackend(AnyclaudeError):
 
 class ServerNotReached(AnyclaudeError):
     """The gateway did not start or does not answer."""
+
+
+class LedgerFailed(AnyclaudeError):
+    """The ledger's file cannot be opened, or is a newer version's."""
+
+
+class TraceFailed(AnyclaudeError):
+    """A trace cannot be read, or its folder not be written."""
 
 
 class ApiError(AnyclaudeError):

@@ -33,6 +33,14 @@ class Folders(Struct, frozen=True):
         return self.state / "server.log"
 
     @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.sqlite3"
+
+    @property
+    def traces(self) -> Path:
+        return self.state / "traces"
+
+    @property
     def settings_file(self) -> Path:
         return self.config / "config.toml"
 

@@ -65,7 +65,7 @@ def test_version_tells_ours_and_the_clients(home: Home) -> None:
         (["stop", "--dry-run"], 2, "does not know --dry-run"),
         (["serve", "--no-launch"], 2, "does not know --no-launch"),
         (["help"], 2, "did you mean `anyclaude --help`"),
-        (["statsu"], 2, "did you mean `status`"),
+        (["statsu"], 2, "did you mean `stats` or `status`"),
         (["--base-url", "http://127.0.0.1:99999"], 2, "Port out of range"),
         (["--base-url", "http://127.0.0.1:80?x=1"], 2, "without ? and #"),
         (["--base-url", "http://127.0.0.1:1"], 1, "connection refused"),
@@ -206,7 +206,7 @@ def test_serve_prints_where_it_is_and_answers_until_it_is_stopped(home: Home, sc
     assert answer.json()["content"][0]["text"] == "ok"
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert "turn 1 openai scripted" in errors
+    assert "openai scripted: prompt 1000 cached 900" in errors
     assert process.returncode in (0, -15)
 
 

@@ -64,6 +64,9 @@ def test_every_source_reaches_every_setting(tmp_path: Path) -> None:
         "backend_silence_s": "5",
         "port": "5",
         "idle_stop_s": "5",
+        "private": "yes",
+        "trace_budget_mb": "5",
+        "trace_days": "5",
         "debug": "warning",
     }
     for setting in SETTINGS:

@@ -17,9 +17,50 @@ def test_nothing_is_a_launch() -> None:
     assert parsed() == CommandLine({}, frozenset(), None, ())
 
 
-@pytest.mark.parametrize("word", sorted(WORDS))
+SINGLE = sorted(name for name, word in WORDS.items() if not word.commands)
+WITH_COMMANDS = sorted(WORDS.keys() - set(SINGLE))
+
+
+@pytest.mark.parametrize("word", SINGLE)
 def test_a_word_of_ours_alone_is_ours(word: str) -> None:
     assert parsed(word) == CommandLine({}, frozenset(), word, ())
+
+
+@pytest.mark.parametrize("word", WITH_COMMANDS)
+def test_a_word_that_needs_a_command_below_it_says_which(word: str) -> None:
+    with pytest.raises(UsageError, match=f"`anyclaude {word}` needs one of {WORDS[word].commands[0].name}"):
+        parsed(word)
+    assert "--help" in parsed(word, "--help").flags
+
+
+@pytest.mark.parametrize("word", WITH_COMMANDS)
+def test_commands_below_a_word_take_no_more_operands_than_they_know(word: str) -> None:
+    for command in WORDS[word].commands:
+        operands = tuple("12"[: command.n_operands])
+        line = parsed(word, command.name, *operands, "--json")
+        assert (line.word, line.command, line.operands, line.flags) == (word, command.name, operands, {"--json"})
+        assert passed_on(word, command.name, *operands, "more", "words")
+
+
+def test_what_is_almost_a_command_below_a_word_is_asked_about() -> None:
+    with pytest.raises(UsageError, match="did you mean `anyclaude cache why`"):
+        parsed("cache", "wy")
+    assert passed_on("trace", "the", "leak")
+    assert passed_on("prompt", "engineering")
+
+
+def test_options_of_a_word_take_a_value() -> None:
+    assert parsed("stats", "--days", "3", "--session=ab", "--all").values == {"--days": "3", "--session": "ab"}
+    assert parsed("stats", "--model", "m").options == {"model": "m"}
+    with pytest.raises(UsageError, match="--project needs a value: --project PROJECT"):
+        parsed("stats", "--project")
+    with pytest.raises(UsageError, match="does not know --dayz; it knows --json, --turns, --all, --session"):
+        parsed("stats", "--dayz")
+
+
+def test_an_option_that_needs_no_value_has_one_of_its_own() -> None:
+    assert parsed("--private", "-p", "x") == CommandLine({"private": "true"}, frozenset(), None, ("-p", "x"))
+    assert parsed("--private=off").options == {"private": "off"}
 
 
 @pytest.mark.parametrize("word", sorted(WORDS))
@@ -78,7 +119,7 @@ def test_options_before_a_command_of_the_clients_are_ours() -> None:
     )
 
 
-@pytest.mark.parametrize(("word", "meant"), [("statsu", "status"), ("model", "models"), ("doctr", "doctor")])
+@pytest.mark.parametrize(("word", "meant"), [("statsu", "stats` or `status"), ("model", "models"), ("doctr", "doctor")])
 def test_a_single_word_that_is_almost_ours_is_asked_about(word: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"did you mean `{meant}`"):
         parsed(word)

@@ -1,63 +1,76 @@
+"""The steps to the canonical form, one by one. What holds for every conversation is in test_properties."""
+
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from anyclaude.prompt.canonical import (
-    REMINDER_CLOSE,
-    REMINDER_OPEN,
+    announced,
     canonical,
     fold_system,
+    head_tools,
     late_tools,
     lift_preamble,
-    listed_tools,
     reminders_first,
     without_attribution,
 )
+from anyclaude.prompt.head import Head, Joined, Known
+from anyclaude.prompt.lasting import lasting, preamble_first, without_counters, without_own
+from anyclaude.prompt.own import own_signature
+from anyclaude.prompt.reminders import REMINDER_CLOSE, REMINDER_OPEN, reminder
 from anyclaude.wire.blocks import (
     Base64Source,
     Block,
     ImageBlock,
+    OtherBlock,
     TextBlock,
     ThinkingBlock,
     ToolReferenceBlock,
     ToolResultBlock,
-    ToolUseBlock,
 )
 from anyclaude.wire.messages import Message, MessagesRequest, Role, Tool
 
 REMINDER = f"{REMINDER_OPEN}\nwhat the project is\n{REMINDER_CLOSE}"
 READ = Tool("Read", "reads", {"type": "object"})
+BASH = Tool("Bash", "runs", {"type": "object"})
 WEB = Tool("Web", "fetches", {"type": "object"}, defer_loading=True)
 NOTE = Tool("Note", "notes", {"type": "object"}, defer_loading=True)
 SEARCH = Tool("web_search", type="web_search_20250305")
+COUNTER = "<total_tokens>198995 tokens left</total_tokens>"
+OTHER = OtherBlock("tool_removal", {"type": "tool_removal", "name": "Read"})
 
 
-def user(*texts: str) -> Message:
-    return Message("user", tuple(TextBlock(text) for text in texts))
+def said(role: Role, *blocks: str | Block) -> Message:
+    return Message(role, tuple(TextBlock(block) if isinstance(block, str) else block for block in blocks))
 
 
-def assistant(*texts: str) -> Message:
-    return Message("assistant", tuple(TextBlock(text) for text in texts))
+def user(*blocks: str | Block) -> Message:
+    return said("user", *blocks)
 
 
-def system(*texts: str) -> Message:
-    return Message("system", tuple(TextBlock(text) for text in texts))
+def assistant(*blocks: str | Block) -> Message:
+    return said("assistant", *blocks)
 
 
-def reminded(text: str) -> TextBlock:
-    return TextBlock(f"{REMINDER_OPEN}\n{text}\n{REMINDER_CLOSE}")
+def system(*blocks: str | Block) -> Message:
+    return said("system", *blocks)
 
 
-def announced(*names: str) -> Message:
-    return Message("user", (ToolResultBlock("t", tuple(ToolReferenceBlock(name) for name in names)),))
+def result(*blocks: Block) -> ToolResultBlock:
+    return ToolResultBlock("t", blocks)
+
+
+def loaded(*names: str) -> Message:
+    return user(result(*(ToolReferenceBlock(name) for name in names)))
+
+
+# What goes
 
 
 def test_the_attribution_block_is_taken_out_and_nothing_else() -> None:
     block = "x-anthropic-billing-header: cc_version=2.1.330.440; cc_entrypoint=sdk-cli;"
 
-    assert without_attribution((block, "You are", f"see {block}")) == ("You are", f"see {block}")
+    assert without_attribution((block, "You are", "", f"see {block}")) == ("You are", f"see {block}")
 
 
 def test_two_sessions_with_other_attributions_have_the_same_prompt() -> None:
@@ -68,21 +81,102 @@ def test_two_sessions_with_other_attributions_have_the_same_prompt() -> None:
     assert prompt("440") == prompt("636")
 
 
-def test_the_system_message_after_the_first_user_message_goes_ahead_of_it() -> None:
-    messages, preamble = lift_preamble((user("hi"), system("environment", "skills"), assistant("a")))
+@pytest.mark.parametrize(
+    "text",
+    [
+        COUNTER,
+        f"{REMINDER_OPEN}\n{COUNTER}\n{REMINDER_CLOSE}\n",
+        f"\n{COUNTER} ",
+        "<total_tokens></total_tokens>",
+    ],
+)
+def test_a_counter_goes_wherever_the_client_puts_it(text: str) -> None:
+    """In a `system` message of its own after each result, as the real client does, or as a block beside others."""
+    tail = (assistant("a"), user(result(TextBlock("out"))))
 
-    assert preamble == ("environment\nskills",)
-    assert messages == (user("hi"), assistant("a"))
+    assert without_counters((user("hi"), *tail, system(text))) == (user("hi"), *tail)
+    assert without_counters((user("hi", text), assistant("a"))) == (user("hi"), assistant("a"))
+    assert without_counters((user("hi"), system("environment", text))) == (user("hi"), system("environment"))
+    assert without_attribution((text, "You are")) == ("You are",)
+
+
+@pytest.mark.parametrize("text", [f"{COUNTER} is what I saw", f"why {COUNTER}?", "<total_tokens>", ""])
+def test_words_beside_a_counter_keep_it_where_it_is(text: str) -> None:
+    messages = (user("hi", text), system("environment", text))
+
+    assert without_counters(messages) == messages
+    assert without_attribution((text,)) == ((text,) if text else ())
+
+
+def test_a_counter_that_is_all_a_person_typed_is_kept() -> None:
+    assert without_counters((user(COUNTER),)) == (user(COUNTER),)
+
+
+def test_a_counter_inside_a_result_is_the_tools_own() -> None:
+    messages = (user(result(TextBlock(COUNTER))), assistant(COUNTER))
+
+    assert without_counters(messages) == messages
+
+
+def test_a_tool_loop_with_the_clients_countdown_only_grows() -> None:
+    loop = [user("hi"), system("environment"), assistant("a"), loaded(), system("<total_tokens>9</total_tokens>")]
+    longer = [*loop, assistant("b"), loaded(), system("<total_tokens>8</total_tokens>")]
+    moved = [*loop[:-1], *longer[len(loop) :]]
+
+    short, long, other = (canonical(MessagesRequest("m", tuple(messages))) for messages in (loop, longer, moved))
+
+    assert long.messages[: len(short.messages)] == short.messages
+    assert other == long
+    assert "total_tokens" not in str(long)
+
+
+def test_what_anyclaude_itself_said_never_comes_back() -> None:
+    own = ThinkingBlock("read 5 of 9", own_signature("read 5 of 9"))
+    changed, theirs = ThinkingBlock("read 5", own.signature), ThinkingBlock("hm", "")
+
+    assert without_own((user("hi"), assistant(own, theirs, "a"), assistant(own), assistant(changed))) == (
+        user("hi"),
+        assistant(theirs, "a"),
+        assistant(changed),
+    )
+
+
+# Stable first
+
+
+def test_the_system_message_after_the_first_user_message_goes_ahead_of_it() -> None:
+    messages = lasting((user("hi"), system("environment", "skills"), assistant("a")))
+
+    assert messages == (system("environment", "skills"), user("hi"), assistant("a"))
+    assert lift_preamble(messages) == ((user("hi"), assistant("a")), ("environment\nskills",))
 
 
 def test_a_system_message_at_the_start_goes_there_too() -> None:
-    assert lift_preamble((system("environment"), user("hi"))) == ((user("hi"),), ("environment",))
+    prompt = canonical(MessagesRequest("m", (system("environment"), user("hi"))))
+
+    assert (prompt.preamble, prompt.messages) == (("environment",), (user("hi"),))
 
 
 def test_a_later_system_message_is_not_lifted() -> None:
     messages = (user("hi"), assistant("a"), system("later"))
 
+    assert preamble_first(messages) == messages
     assert lift_preamble(messages) == (messages, ())
+
+
+def test_nor_is_one_that_comes_to_stand_there_because_something_went() -> None:
+    """Else it would jump ahead of what earlier turns have read."""
+    own = ThinkingBlock("read", own_signature("read"))
+
+    prompt = canonical(MessagesRequest("m", (user("hi"), assistant(own), system("later"))))
+
+    assert (prompt.preamble, prompt.messages) == ((), (user("hi"), Message("user", (reminder("later"),))))
+
+
+def test_what_is_not_text_stays_where_it_stood_when_the_preamble_is_lifted() -> None:
+    prompt = canonical(MessagesRequest("m", (user("hi"), system("environment", OTHER), assistant("a"))))
+
+    assert (prompt.preamble, prompt.messages) == (("environment",), (user("hi"), user(OTHER), assistant("a")))
 
 
 def test_a_new_session_differs_only_from_the_persons_words_on() -> None:
@@ -91,7 +185,7 @@ def test_a_new_session_differs_only_from_the_persons_words_on() -> None:
 
     first, second = canonical(prompt("one")), canonical(prompt("two"))
 
-    assert first.system == second.system == ("You are", "environment")
+    assert (first.system, first.preamble) == (second.system, second.preamble) == (("You are",), ("environment",))
     assert first.messages[0].content[0] == second.messages[0].content[0]
     assert first.messages[0].content[1:] == (TextBlock("one"),)
 
@@ -105,15 +199,9 @@ def test_reminders_of_the_first_message_come_first_in_their_order() -> None:
 def test_reminders_come_before_pictures_and_results() -> None:
     picture = ImageBlock(Base64Source("image/png", "AA"))
 
-    (ordered,) = reminders_first((Message("user", (picture, TextBlock(REMINDER))),))
+    (ordered,) = reminders_first((user(picture, REMINDER),))
 
     assert ordered.content == (TextBlock(REMINDER), picture)
-
-
-def test_a_later_system_message_stays_behind_the_first_words() -> None:
-    prompt = canonical(MessagesRequest("m", (user("words", REMINDER), system("environment"), system("later"))))
-
-    assert prompt.messages == (Message("user", (TextBlock(REMINDER), TextBlock("words"), reminded("later"))),)
 
 
 def test_a_reminder_is_known_by_its_beginning_alone() -> None:
@@ -127,16 +215,26 @@ def test_a_first_message_of_the_assistants_is_left_alone() -> None:
     assert reminders_first(()) == ()
 
 
-def test_a_later_system_message_is_folded_into_the_user_turn_before_it() -> None:
-    folded = fold_system((user("hi"), system("changed"), assistant("a")))
+# Later system messages
 
-    assert folded == (Message("user", (TextBlock("hi"), reminded("changed"))), assistant("a"))
+
+def test_a_later_system_message_is_folded_into_the_user_turn_before_it() -> None:
+    folded = fold_system((user("hi"), assistant("a"), user("b"), system("changed", OTHER), assistant("c")))
+
+    assert folded == (user("hi"), assistant("a"), user("b", reminder("changed"), OTHER), assistant("c"))
+
+
+def test_behind_the_first_message_it_is_a_turn_of_its_own() -> None:
+    prompt = canonical(MessagesRequest("m", (user("words", REMINDER), system("environment"), system("later"))))
+
+    assert prompt.preamble == ("environment",)
+    assert prompt.messages == (user(REMINDER, "words"), user(reminder("later")))
 
 
 def test_a_system_message_after_the_assistant_becomes_a_user_turn() -> None:
-    assert fold_system((assistant("a"), system("one"), system("two"))) == (
+    assert fold_system((assistant("a"), system("one"), system("two"), system())) == (
         assistant("a"),
-        Message("user", (reminded("one"), reminded("two"))),
+        user(reminder("one"), reminder("two")),
     )
 
 
@@ -146,14 +244,72 @@ def test_only_user_and_assistant_are_left() -> None:
     assert {message.role for message in canonical(request).messages} == {"user", "assistant"}
 
 
-def test_deferred_and_server_tools_are_left_out_of_the_head_in_the_clients_order() -> None:
-    assert listed_tools((WEB, READ, SEARCH, Tool("Bash", "", {}))) == (READ, Tool("Bash", "", {}))
+@pytest.mark.parametrize("role", get_args(Role))
+def test_a_single_message_of_any_role_is_read(role: Role) -> None:
+    assert "words" in str(canonical(MessagesRequest("m", (said(role, "words"),))))
+
+
+# Tools
+
+
+def test_deferred_and_server_tools_are_left_out_of_the_head_and_the_rest_is_sorted() -> None:
+    assert head_tools((WEB, READ, SEARCH, BASH), None) == (BASH, READ)
+
+
+def test_tools_that_joined_are_not_at_the_head() -> None:
+    head = Head((Known("Bash", ""),), (Joined("Read", "", 3),))
+
+    assert head_tools((READ, BASH), head) == (BASH,)
+
+
+def test_a_tool_that_joined_is_announced_after_the_message_with_which_it_came() -> None:
+    head = Head((Known("Bash", ""),), (Joined("Read", "", 2), Joined("Web", "", 2)))
+    request = MessagesRequest(
+        "m", (user("1"), assistant("2"), user("3"), assistant("4"), user("5")), tools=(READ, BASH)
+    )
+    both = (ToolReferenceBlock("Read"), ToolReferenceBlock("Web"))
+
+    assert announced(request.messages, head)[2:4] == (user("3"), Message("system", both))
+    prompt = canonical(request, head)
+    assert prompt.messages[2:] == (user("3", *both), assistant("4"), user("5"))
+    assert (prompt.tools, prompt.late_tools) == ((BASH,), (READ,))
+
+
+def test_a_tool_that_the_client_announces_itself_is_announced_once() -> None:
+    """The decoder reads a `tool_addition` as a reference."""
+    head = Head((Known("Bash", ""),), (Joined("Read", "", 3),))
+    announcement = system(ToolReferenceBlock("Read"))
+    messages = (user("1"), assistant("2"), user("3"), announcement, assistant("4"), loaded("Read"))
+
+    prompt = canonical(MessagesRequest("m", messages, tools=(READ, BASH)), head)
+
+    assert prompt.messages == (user("1"), assistant("2"), user("3", ToolReferenceBlock("Read")), *messages[4:])
+    assert (prompt.tools, prompt.late_tools) == ((BASH,), (READ,))
+
+
+def test_a_place_is_counted_in_messages_that_last() -> None:
+    """The client may move its counter: what was announced stays where it was."""
+    head = Head((Known("Bash", ""),), (Joined("Read", "", 3),))
+    start = (user("1"), system("environment"), assistant("2"), user("3"))
+    there = (*start, system(COUNTER), assistant("4"), user("5"))
+    gone = (*start, assistant("4"), user("5"), system(COUNTER))
+
+    first, second = (canonical(MessagesRequest("m", each, tools=(READ, BASH)), head) for each in (there, gone))
+
+    assert first == second
+    assert first.messages[2] == user("3", ToolReferenceBlock("Read"))
 
 
 def test_late_tools_come_in_the_order_of_their_announcement_and_once() -> None:
-    messages = (announced("Web", "Gone"), assistant("a"), announced("Note", "Web", "Read"))
+    messages = (loaded("Web", "Gone"), assistant("a"), loaded("Note", "Web", "Read"))
 
-    assert late_tools((NOTE, READ, WEB), messages) == (WEB, NOTE)
+    assert late_tools((NOTE, READ, WEB), (READ,), messages) == (WEB, NOTE)
+
+
+def test_a_tool_at_the_head_is_not_listed_again_because_somebody_referred_to_it() -> None:
+    prompt = canonical(MessagesRequest("m", (user("hi"), assistant("a"), loaded("Read", "Web")), tools=(READ, WEB)))
+
+    assert (prompt.tools, prompt.late_tools) == ((READ,), (WEB,))
 
 
 def test_a_deferred_tool_that_nobody_announced_is_nowhere() -> None:
@@ -162,77 +318,7 @@ def test_a_deferred_tool_that_nobody_announced_is_nowhere() -> None:
     assert (prompt.tools, prompt.late_tools) == ((READ,), ())
 
 
-def test_announcing_a_tool_never_changes_the_head() -> None:
-    before = MessagesRequest("m", (user("hi"),), tools=(READ, WEB))
-    after = MessagesRequest("m", (user("hi"), assistant("a"), announced("Web")), tools=(READ, WEB))
+def test_a_server_tool_is_nowhere_even_if_somebody_refers_to_it() -> None:
+    prompt = canonical(MessagesRequest("m", (loaded("web_search"),), tools=(SEARCH,)))
 
-    assert canonical(before).tools == canonical(after).tools
-    assert canonical(after).late_tools == (WEB,)
-
-
-_TEXT = st.sampled_from(["words", " a\n\tb ", REMINDER, f"{REMINDER_OPEN}x", "", "\r\n", "😀"]) | st.text(max_size=6)
-_BLOCK: st.SearchStrategy[Block] = st.one_of(
-    st.builds(TextBlock, _TEXT),
-    st.builds(ThinkingBlock, _TEXT),
-    st.just(ToolUseBlock("t", "Read", {"a": 1})),
-    st.just(ToolResultBlock("t", (TextBlock("out"), ToolReferenceBlock("Web")))),
-)
-_MESSAGE = st.one_of(
-    st.builds(Message, st.just("user"), st.lists(_BLOCK, max_size=4).map(tuple)),
-    st.builds(Message, st.just("assistant"), st.lists(_BLOCK, max_size=3).map(tuple)),
-    st.builds(Message, st.just("system"), st.lists(st.builds(TextBlock, _TEXT), max_size=2).map(tuple)),
-)
-_CONVERSATION = st.lists(_MESSAGE, min_size=1, max_size=8).map(tuple)
-
-
-def _request(messages: tuple[Message, ...]) -> MessagesRequest:
-    return MessagesRequest("m", messages, system=("You are",), tools=(READ, WEB))
-
-
-@settings(max_examples=150, deadline=None)
-@given(messages=_CONVERSATION)
-def test_appending_messages_never_changes_what_came_before(messages: tuple[Message, ...]) -> None:
-    """Once the preamble has come. A system message joins the user turn before it, which then only grows."""
-    whole = canonical(_request(messages))
-    for n in range(2, len(messages)):
-        part = canonical(_request(messages[:n]))
-
-        assert (part.system, part.tools) == (whole.system, whole.tools)
-        assert whole.late_tools[: len(part.late_tools)] == part.late_tools
-        *earlier, last = part.messages or (Message("user", ()),)
-        assert list(whole.messages[: len(earlier)]) == earlier
-        if part.messages:
-            grown = whole.messages[len(earlier)]
-            assert grown.role == last.role
-            assert grown.content[: len(last.content)] == last.content
-            assert grown == last or messages[n].role == "system"
-
-
-@settings(max_examples=100, deadline=None)
-@given(messages=_CONVERSATION)
-def test_no_block_is_lost_or_edited(messages: tuple[Message, ...]) -> None:
-    prompt = canonical(_request(messages))
-
-    said = [block for message in messages if message.role != "system" for block in message.content]
-    left = [block for message in prompt.messages for block in message.content]
-    for block in said:
-        left.remove(block)
-    told = [message for message in messages if message.role == "system"]
-    assert len(left) + len(prompt.system) - 1 == len(told)
-    words = "".join([*prompt.system, *(block.text for block in left if isinstance(block, TextBlock))])
-    assert all(block.text in words for message in told for block in message.content if isinstance(block, TextBlock))
-
-
-@settings(max_examples=100, deadline=None)
-@given(messages=_CONVERSATION)
-def test_without_system_messages_a_canonical_conversation_stays_as_it_is(messages: tuple[Message, ...]) -> None:
-    once = canonical(_request(tuple(message for message in messages if message.role != "system")))
-
-    assert canonical(_request(once.messages)) == once
-
-
-@pytest.mark.parametrize("role", get_args(Role))
-def test_a_single_message_of_any_role_is_read(role: Role) -> None:
-    prompt = canonical(MessagesRequest("m", (Message(role, (TextBlock("words"),)),)))
-
-    assert "words" in str(prompt)
+    assert (prompt.tools, prompt.late_tools) == ((), ())

@@ -18,6 +18,8 @@ from anyclaude.server.gateway import Gateway
 from anyclaude.server.process import process_start
 from anyclaude.server.run import Server, hosts_of, serve
 from anyclaude.server.sessions import NewSession, Session, Sessions
+from anyclaude.telemetry.ledger import Ledger
+from anyclaude.telemetry.traces import Traces
 from anyclaude.wire.sse import ServerEvent, SseDecoder
 
 LIMIT_S = 60.0
@@ -85,10 +87,11 @@ class RunningGateway:
 
 
 @contextmanager
-def running_gateway() -> Generator[RunningGateway]:
+def running_gateway(ledger: Ledger | None = None, traces: Traces | None = None) -> Generator[RunningGateway]:
+    """Its ledger is in memory, and nothing is traced, unless they are given. They are closed with it."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = sock.getsockname()[1]
-    gateway = Gateway(Sessions(None))
+    gateway = Gateway(Sessions(None), ledger or Ledger(None), traces)
     app = build_app(gateway, management_token=MANAGEMENT, hosts=hosts_of(port), stop=lambda: server.stop())
     server = Server(app, gateway)
     ready = threading.Event()

@@ -33,9 +33,9 @@ class Shown(Struct, frozen=True):
     id: str = ""
 
 
-def numbered_ids() -> Callable[[], str]:
+def numbered_ids() -> Callable[[str | None], str]:
     numbers = itertools.count(1)
-    return lambda: f"toolu_{next(numbers)}"
+    return lambda _: f"toolu_{next(numbers)}"
 
 
 def translator(*, stop_sequences: tuple[str, ...] = ()) -> StreamTranslator:

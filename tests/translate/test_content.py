@@ -1,6 +1,6 @@
 import pytest
 
-from anyclaude.translate.content import error_text, json_text, nine_char_id, part_of
+from anyclaude.translate.content import error_text, image_note, json_text, part_of
 from anyclaude.wire.blocks import (
     Base64Source,
     Block,
@@ -37,6 +37,10 @@ def test_an_image_is_sent_where_the_server_takes_images() -> None:
 
 def test_an_image_that_cannot_be_sent_leaves_a_note_with_its_type_and_size() -> None:
     assert words(PNG) == "[image not shown: image/png, 6 bytes; this model reads text only]"
+
+
+def test_a_note_says_why_the_image_is_not_there() -> None:
+    assert image_note(PNG, "no room") == "[image not shown: image/png, 6 bytes; no room]"
 
 
 @pytest.mark.parametrize("takes_images", [True, False])
@@ -92,11 +96,3 @@ def test_json_is_compact_and_keeps_its_order() -> None:
 def test_an_error_is_marked_once() -> None:
     assert error_text("no such file") == "<tool_use_error>no such file</tool_use_error>"
     assert error_text(error_text("x")) == "<tool_use_error>x</tool_use_error>"
-
-
-def test_nine_character_ids_are_letters_and_digits_and_always_the_same() -> None:
-    first, second = nine_char_id("toolu_01"), nine_char_id("toolu_02")
-
-    assert first == nine_char_id("toolu_01") != second
-    assert len(first) == 9
-    assert first.isalnum()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from anyclaude.backends.kinds import KINDS
 from anyclaude.prompt.canonical import canonical
-from anyclaude.translate.content import nine_char_id
+from anyclaude.prompt.head import Head, Joined, Known
+from anyclaude.prompt.policy import Policy, nine_char_id
 from anyclaude.translate.profile import Profile
 from anyclaude.translate.request import chat_request
 from anyclaude.wire.messages import decode_request
@@ -15,6 +16,7 @@ from anyclaude.wire.openai import encode_chat
 
 OPENAI_KINDS = sorted(name for name, kind in KINDS.items() if kind.speaks == "openai")
 PLAIN = Profile()
+ALTERNATING = Profile(policy=Policy(alternates=True))
 BASH: dict[str, Any] = {
     "name": "Bash",
     "description": "runs a command",
@@ -35,11 +37,13 @@ def profile_of(kind: str) -> Profile:
     return KINDS[kind].profile
 
 
-def sent(profile: Profile, *, model: str | None = "m", max_tokens: int | None = 100, **fields: Any) -> dict[str, Any]:
+def sent(
+    profile: Profile, *, model: str | None = "m", max_tokens: int | None = 100, head: Head | None = None, **fields: Any
+) -> dict[str, Any]:
     """The JSON that the server gets for a request of the client's."""
     whole = {"model": "asked", "max_tokens": 7, "messages": [{"role": "user", "content": "hi"}]} | fields
     request = decode_request(json.dumps(whole).encode())
-    chat = chat_request(canonical(request), request, profile, model=model, max_tokens=max_tokens)
+    chat = chat_request(canonical(request, head), request, profile, model=model, max_tokens=max_tokens)
     return json.loads(encode_chat(chat))
 
 
@@ -278,9 +282,35 @@ def test_a_late_tool_joins_the_list_of_a_server_that_parses_by_it(kind: str) -> 
 
 
 def test_a_tool_reference_to_an_unknown_tool_is_named() -> None:
-    reference = [{"type": "tool_reference", "tool_name": "Gone"}]
+    reference = {"type": "tool_reference", "tool_name": "Gone"}
 
-    assert messages(PLAIN, user("hi"), assistant(use()), user(result(reference)))[-1]["content"] == "Loaded tool: Gone"
+    assert (
+        messages(PLAIN, user("hi"), assistant(use()), user(result([reference])))[-1]["content"] == "Loaded tool: Gone"
+    )
+    assert messages(PLAIN, user("hi", reference))[-1]["content"] == "hi\nLoaded tool: Gone"
+
+
+def test_tools_stand_at_the_head_by_name_and_no_tool_twice() -> None:
+    reference = [{"type": "tool_reference", "tool_name": "Bash"}]
+    turns = [user("hi"), assistant(use()), user(result(reference))]
+    request = sent(PLAIN, tools=[LATE, BASH | {"name": "Zip"}, BASH], messages=turns)
+
+    assert [tool["function"]["name"] for tool in request["tools"]] == ["Bash", "Zip"]
+
+
+@pytest.mark.parametrize("kind", OPENAI_KINDS)
+def test_a_tool_that_joined_unannounced_is_announced_where_it_joined(kind: str) -> None:
+    head = Head((Known("Bash", ""),), (Joined("Mcp", "", 2),))
+    turns = [user("hi"), assistant("a"), user("b"), assistant("c"), user("d")]
+    request = sent(profile_of(kind), head=head, tools=[BASH | {"name": "Mcp"}, BASH], messages=turns)
+    expands = kind == "mlx-lm"
+
+    assert [tool["function"]["name"] for tool in request["tools"]] == (["Bash"] if expands else ["Bash", "Mcp"])
+    first, *rest = request["messages"][2]["content"].splitlines()
+    assert (first, rest[0]) == ("b", "<system-reminder>")
+    assert rest[-1] == "</system-reminder>"
+    assert rest[2].startswith('{"type":"function","function":{"name":"Mcp"' if expands else "Loaded tool: Mcp")
+    assert [turn["content"] for turn in request["messages"][3:]] == ["c", "d"]
 
 
 # The history
@@ -419,7 +449,7 @@ def test_results_come_right_after_their_calls_whatever_stands_around_them() -> N
 
 
 def test_nine_character_ids_stand_on_the_call_and_on_its_result() -> None:
-    turns = messages(Profile(nine_char_ids=True), user("x"), assistant(use()), user(result("out")))
+    turns = messages(Profile(policy=Policy(call_ids="nine")), user("x"), assistant(use()), user(result("out")))
 
     assert turns[1]["tool_calls"][0]["id"] == turns[2]["tool_call_id"] == nine_char_id("toolu_1")
 
@@ -427,22 +457,21 @@ def test_nine_character_ids_stand_on_the_call_and_on_its_result() -> None:
 def test_neighbouring_turns_of_one_role_are_merged_where_they_must_alternate() -> None:
     turns = [user("a"), user("b", PICTURE), assistant("c"), assistant(use()), user(result("d"), "e"), user("f")]
 
-    assert messages(Profile(must_alternate=True), *turns) == [
+    assert messages(ALTERNATING, *turns) == [
         {"role": "user", "content": [text("a"), text("b"), SHOWN_PICTURE]},
         {
             "role": "assistant",
             "content": "c",
             "tool_calls": [{"id": "toolu_1", "type": "function", "function": {"name": "Bash", "arguments": "{}"}}],
         },
-        {"role": "tool", "tool_call_id": "toolu_1", "content": "d"},
-        {"role": "user", "content": "e\nf"},
+        {"role": "tool", "tool_call_id": "toolu_1", "content": "d\ne\nf"},
     ]
 
 
 def test_thoughts_of_merged_turns_are_kept() -> None:
     thoughts = [assistant({"type": "thinking", "thinking": words}, words) for words in ("one", "two")]
 
-    turn = messages(Profile(must_alternate=True, reasoning_field="reasoning"), user("x"), *thoughts)[1]
+    turn = messages(Profile(policy=Policy(alternates=True), reasoning_field="reasoning"), user("x"), *thoughts)[1]
 
     assert turn == {"role": "assistant", "content": "one\ntwo", "reasoning": "one\ntwo"}
 
@@ -450,7 +479,67 @@ def test_thoughts_of_merged_turns_are_kept() -> None:
 def test_two_results_are_never_merged() -> None:
     turns = [user("x"), assistant(use("a"), use("b")), user(result("1", call_id="a"), result("2", call_id="b"))]
 
-    assert [turn["content"] for turn in messages(Profile(must_alternate=True), *turns)[2:]] == ["1", "2"]
+    assert [turn["content"] for turn in messages(ALTERNATING, *turns)[2:]] == ["1", "2"]
+
+
+def test_words_after_results_join_the_last_of_them_where_turns_must_alternate() -> None:
+    """Mistral's templates allow nothing but the assistant after a result."""
+    failed = result("2", call_id="b", is_error=True)
+    turns = [user("x"), assistant(use("a"), use("b")), user("before", result("1", call_id="a"), failed, "after")]
+
+    assert [(turn["role"], turn["content"]) for turn in messages(ALTERNATING, *turns)[2:]] == [
+        ("tool", "1"),
+        ("tool", "<tool_use_error>2</tool_use_error>\nbefore\nafter"),
+    ]
+
+
+def test_images_beside_results_become_notes_where_no_user_turn_may_follow_them() -> None:
+    turns = [user("x"), assistant(use()), user(result([text("a"), PICTURE]), PICTURE), assistant("b"), user(PICTURE)]
+    note = "[image not shown: image/png, 6 bytes; this model's template takes no image beside a tool's result]"
+
+    assert [(turn["role"], turn["content"]) for turn in messages(ALTERNATING, *turns)[2:]] == [
+        ("tool", f"a\n{note}\n{note}"),
+        ("assistant", "b"),
+        ("user", [SHOWN_PICTURE]),
+    ]
+
+
+def test_one_call_a_turn_is_written_as_successive_pairs() -> None:
+    turns = [user("x"), assistant("a", use("1"), use("2")), user(result("r1", call_id="1"), result("r2", call_id="2"))]
+    written = messages(Profile(policy=Policy(one_call=True)), *turns)
+
+    calls = [[call["id"] for call in turn.get("tool_calls", [])] for turn in written]
+    assert [(turn["role"], turn["content"]) for turn in written] == [
+        ("user", "x"),
+        ("assistant", "a"),
+        ("tool", "r1"),
+        ("assistant", ""),
+        ("tool", "r2"),
+    ]
+    assert calls == [[], ["1"], [], ["2"], []]
+
+
+_OPENED = {"role": "user", "content": "<system-reminder>\nenvironment\n</system-reminder>\nhi"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "written"),
+    [
+        (Policy(), [{"role": "system", "content": "s\n\nt"}, _OPENED]),
+        (
+            Policy(preamble="system"),
+            [{"role": "system", "content": "s\n\nt\n\nenvironment"}, {"role": "user", "content": "hi"}],
+        ),
+        (Policy(system="user"), [_OPENED | {"content": "s\nt\n" + _OPENED["content"]}]),
+    ],
+)
+def test_the_preamble_and_the_system_text_stand_where_the_policy_says(
+    policy: Policy, written: list[dict[str, Any]]
+) -> None:
+    """By default the preamble is in the first user turn, behind the tools that templates write into the system turn."""
+    environment = {"role": "system", "content": "environment"}
+
+    assert messages(Profile(policy=policy), user("hi"), environment, system=[text("s"), text("t")]) == written
 
 
 # Output and reasoning

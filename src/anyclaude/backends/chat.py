@@ -1,5 +1,6 @@
 """Servers that speak OpenAI chat completions, through the translation and one profile."""
 
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -8,38 +9,45 @@ import httpx2
 import msgspec
 from msgspec.structs import replace
 
-from anyclaude.backends.estimate import estimate_tokens
+from anyclaude.backends.counting import NotCounted, asked
 from anyclaude.backends.failures import error_in_stream, error_of, read_failure
 from anyclaude.backends.http import Clients, Place, posted, read_limited
 from anyclaude.backends.kinds import KINDS
+from anyclaude.backends.knowledge import Knowledge, estimated, key_of
 from anyclaude.backends.seam import Count, Item, Progress, Target, Turn
-from anyclaude.errors import BackendFailed, InvalidRequest
-from anyclaude.prompt.canonical import canonical
+from anyclaude.backends.tokenizer import Tokenizer, has_pictures
+from anyclaude.errors import ApiError, BackendFailed, InvalidRequest
+from anyclaude.prompt.policy import client_call_id
+from anyclaude.prompt.specimen import left_out, specimen
 from anyclaude.translate.profile import Profile
 from anyclaude.translate.request import chat_request
 from anyclaude.translate.stream import StreamTranslator
-from anyclaude.wire.openai import Chunk, decode_chunk, encode_chat
+from anyclaude.wire.openai import ChatRequest, Chunk, decode_chunk, encode_chat
 from anyclaude.wire.sse import Comment, ServerEvent, SseDecoder
 from anyclaude.wire.text import mend_text
 
 _ABOUT_IMAGES = re.compile(rb"image|vision|mmproj|multimodal", re.IGNORECASE)
 _MLX_PROGRESS = re.compile(r"keepalive (\d+)/(\d+)")
+log = logging.getLogger(__name__)
 
 
 class ChatBackend:
-    def __init__(self, target: Target, clients: Clients) -> None:
+    def __init__(self, target: Target, clients: Clients, knowledge: Knowledge) -> None:
         self._target = target
         self._clients = clients
+        self._knowledge = knowledge
         kind = KINDS[target.kind]
         self._profile = replace(kind.profile, takes_images=False) if target.takes_images is False else kind.profile
         self._place = Place(f"{kind.title} at {target.base_url}", target.silence_s)
         self._url = chat_url(target.base_url)
+        self._root = target.base_url.removesuffix("/v1")
+        self._tokenizer = Tokenizer(target.kind, self._root, self._post, knowledge.counts)
 
     async def open(self, turn: Turn) -> AsyncIterator[Item]:
         if turn.request.output_config.format is not None and not self._profile.takes_json_schema:
             raise InvalidRequest("capability_rejected: structured_outputs_unsupported")  # the client goes on without
-        profile = self._profile
-        body = self._body(turn, profile)
+        profile = self._fitting_profile(turn)
+        _, body = self._request(turn, profile)
         while True:
             async with posted(self._clients, self._place, self._url, body, self._headers()) as response:
                 if response.status_code == 200:
@@ -47,28 +55,90 @@ class ChatBackend:
                         yield item
                     return
                 refusal = await read_limited(response)
-            if not (profile.takes_images and b'"image_url"' in body and _ABOUT_IMAGES.search(refusal)):
+            if (fitted := self._fitted_after(refusal, turn, profile)) != profile:
+                profile = fitted
+            elif profile.takes_images and b'"image_url"' in body and _ABOUT_IMAGES.search(refusal):
+                # The picture stays in the history, so every later turn would be refused too: a note takes its place.
+                profile = replace(profile, takes_images=False)
+            else:
                 raise error_of(self._place.name, response.status_code, response.headers, refusal)
-            # The picture stays in the history, so every later turn would be refused too: a note takes its place.
-            profile = replace(profile, takes_images=False)
-            body = self._body(turn, profile)
+            _, body = self._request(turn, profile)
 
     async def count(self, turn: Turn) -> Count:
-        return Count(estimate_tokens(turn), is_measured=False)
+        """By the server's own template and tokenizer where it can be asked."""
+        tokens = await self._measured(turn) if self._tokenizer.can_count else None
+        return estimated(turn, self._target, self._knowledge) if tokens is None else Count(tokens, is_measured=True)
 
-    def _body(self, turn: Turn, profile: Profile) -> bytes:
+    async def _measured(self, turn: Turn) -> int | None:
+        first = self._fitting_profile(turn)
+        request, body = self._request(turn, first)
+        if has_pictures(request):
+            return None
+
+        async def ask() -> int:
+            await self._probe(turn, first)
+            return await self._counted(turn, first)
+
+        return await self._knowledge.counts.counted(key_of(self._target, turn.model), body, ask)
+
+    async def _counted(self, turn: Turn, profile: Profile) -> int:
+        while True:
+            try:
+                return await self._tokenizer.count(*self._request(turn, profile))
+            except NotCounted as error:
+                fitted = self._fitted_after(error.said, turn, profile)
+                if fitted == profile:
+                    raise
+                profile = fitted
+
+    async def _probe(self, turn: Turn, profile: Profile) -> None:
+        """Once for each model whose template can be seen at work: what it drops in silence is named."""
+        probed, key = self._knowledge.counts.probed, key_of(self._target, turn.model)
+        if not self._tokenizer.renders or key in probed:
+            return
+        probed.add(key)
+        prompt = specimen()
+        _, body = self._request(replace(turn, prompt=prompt), profile)
+        try:
+            rendering = await self._tokenizer.rendering(body)
+        except NotCounted:
+            return
+        except ApiError:
+            probed.discard(key)
+            return
+        if kinds := left_out(prompt, rendering):
+            log.warning("the chat template of %s leaves out: %s", turn.model, ", ".join(kinds))
+
+    async def _post(self, path: str, body: bytes) -> bytes:
+        return await asked(self._clients, self._place, f"{self._root}{path}", body, self._headers())
+
+    def _fitting_profile(self, turn: Turn) -> Profile:
+        """With what this model's template was seen to refuse."""
+        return self._fitted(turn, self._profile)
+
+    def _fitted_after(self, refusal: bytes, turn: Turn, profile: Profile) -> Profile:
+        """What to ask again with; `profile` itself where the refusal names no rule, or one that it keeps already."""
+        self._knowledge.learn_from_refusal(key_of(self._target, turn.model), refusal)
+        return self._fitted(turn, profile)
+
+    def _fitted(self, turn: Turn, profile: Profile) -> Profile:
+        policy = self._knowledge.policy(key_of(self._target, turn.model), self._profile.policy)
+        return replace(profile, policy=policy)
+
+    def _request(self, turn: Turn, profile: Profile) -> tuple[ChatRequest, bytes]:
+        """And the same as JSON."""
         wanted, most = turn.request.max_tokens, self._target.max_output_tokens
         limit = min(wanted, most) if wanted and most else wanted
         names_model = profile.sends_model or self._target.is_model_chosen
         try:
             request = chat_request(
-                canonical(turn.request),
+                turn.prompt,
                 turn.request,
                 profile,
                 model=turn.model if names_model else None,
                 max_tokens=limit,
             )
-            return encode_chat(request)
+            return request, encode_chat(request)
         except RecursionError:
             raise InvalidRequest("tools: a schema is nested too deeply") from None
 
@@ -82,7 +152,7 @@ class ChatBackend:
         translator = StreamTranslator(
             message_id=turn.message_id,
             model=turn.request.model,
-            new_call_id=lambda: f"toolu_{secrets.token_hex(12)}",
+            new_call_id=lambda server_id: client_call_id(secrets.token_hex(12), server_id),
             stop_sequences=turn.request.stop_sequences,
         )
         started = False

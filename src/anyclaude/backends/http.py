@@ -95,14 +95,14 @@ async def _sent(clients: Clients, url: str, request: httpx2.Request) -> httpx2.R
             return response
 
 
-async def read_limited(response: httpx2.Response) -> bytes:
+async def read_limited(response: httpx2.Response, limit: int = _MAX_READ) -> bytes:
     """The first mebibyte of a body: an error page has no business being longer."""
-    body = b""
+    body = bytearray()
     async for data in response.aiter_bytes():
         body += data
-        if len(body) >= _MAX_READ:
+        if len(body) >= limit:
             break
-    return body
+    return bytes(body)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from anyclaude.prompt.policy import Policy
 from anyclaude.translate.profile import Profile
 
 Tried = Literal["server", "transcript"]
@@ -46,7 +47,7 @@ _ALL = (
             takes_tool_choice=False,
             takes_json_schema=False,
             takes_top_k=True,
-            late_tools="expand",
+            policy=Policy(late_tools="expand"),
             thinking_off=_NO_THINKING,
         ),
     ),

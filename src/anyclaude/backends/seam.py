@@ -5,6 +5,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from anyclaude.prompt.canonical import Prompt
+from anyclaude.prompt.sections import Section
 from anyclaude.wire.events import Event
 from anyclaude.wire.messages import MessagesRequest
 
@@ -32,9 +34,12 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One request on its way: `body` is the JSON as the client sent it, `model` the server's name for the model."""
+    """One request on its way: `prompt` is what the model is to read, `sections` the same in parts, `body` the JSON as
+    the client sent it, `model` the server's name for the model."""
 
     request: MessagesRequest
+    prompt: Prompt
+    sections: tuple[Section, ...]
     body: bytes
     model: str
     message_id: str

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from anyclaude.backends.kinds import KINDS, Kind
 from anyclaude.config.table import LOG_LEVELS, SETTINGS
-from anyclaude.launch.arguments import WORDS
+from anyclaude.launch.arguments import WORDS, Word
 
 _HEAD = """\
 anyclaude: Claude Code on models that you own.
@@ -29,16 +29,22 @@ where it came from. Nothing is read from the project folder. The manual is in do
 
 
 def help_text() -> str:
-    parts = [_HEAD, "Commands, each as the only word:", _words(), "Options:", _options(), "Modes:", _modes(), _TAIL]
+    parts = [_HEAD, "Commands:", _words(), "Options:", _options(), "Modes:", _modes(), _TAIL]
     return "\n".join(parts)
 
 
 def _words() -> str:
-    return _table((word.name, word.help) for word in WORDS.values())
+    return _table(row for word in WORDS.values() for row in _rows(word))
+
+
+def _rows(word: Word) -> list[tuple[str, str]]:
+    if not word.commands:
+        return [(word.name, word.help)]
+    return [(f"{word.name} {command.name} {command.operands}".strip(), command.help) for command in word.commands]
 
 
 def _options() -> str:
-    rows = [(f"--{s.option} {s.placeholder}", s.help) for s in SETTINGS if s.option and s.name != "debug"]
+    rows = [(f"--{s.option} {s.placeholder}".strip(), s.help) for s in SETTINGS if s.option and s.name != "debug"]
     rows += [
         ("--debug[=LEVEL]", f"log more: {', '.join(LOG_LEVELS)}; `anyclaude logs` shows it"),
         ("--no-launch", "print the client's settings and wait, instead of starting it"),

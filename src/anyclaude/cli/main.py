@@ -56,6 +56,18 @@ def _run(line: CommandLine) -> int:
             from anyclaude.cli.logs import logs
 
             return logs(line, folders)
+        case "stats":
+            from anyclaude.cli.stats import stats
+
+            return stats(line, folders)
+        case "cache":
+            from anyclaude.cli.cache import why
+
+            return why(line, folders)
+        case "prompt":
+            from anyclaude.cli.prompt import prompt
+
+            return prompt(line, folders)
         case "doctor":
             from anyclaude.cli.doctor import doctor
 
@@ -79,7 +91,11 @@ def _run_with_settings(line: CommandLine, folders: "Folders") -> int:
         case "serve":
             from anyclaude.cli.serve import serve
 
-            return serve(line, settings, environ)
+            return serve(line, settings, folders, environ)
+        case "trace":
+            from anyclaude.cli.trace import trace
+
+            return trace(line, settings, folders, environ)
         case "models":
             from anyclaude.cli.models import models
 

@@ -17,6 +17,7 @@ from anyclaude.errors import ServerNotReached, SettingError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import Choice, choose
 from anyclaude.launch.local_model import hub_folder
+from anyclaude.paths import Folders
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.logs import log_to_terminal
@@ -24,9 +25,11 @@ from anyclaude.server.process import process_start
 from anyclaude.server.run import Server, hosts_of, raise_file_limit
 from anyclaude.server.run import serve as run_server
 from anyclaude.server.sessions import NewSession, Session, Sessions
+from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
+from anyclaude.telemetry.traces import Traces
 
 
-def serve(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> int:
+def serve(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
     """Until Ctrl-C or SIGTERM. Its one session lives in memory only."""
     _check_address(settings)
     choice = asyncio.run(choose(settings, hub_folder(environ), say))
@@ -34,12 +37,14 @@ def serve(line: CommandLine, settings: Settings, environ: Mapping[str, str]) -> 
     port = sock.getsockname()[1]
     sessions = Sessions(None)
     session = _session(sessions, choice, settings)
-    gateway = Gateway(sessions)
+    management_token = secrets.token_urlsafe(32)
+    traces = Traces(folders.traces, secrets=[management_token])
+    gateway = Gateway(sessions, Ledger(folders.ledger, days=LEDGER_DAYS), traces)
     log_to_terminal(settings.debug)
     raise_file_limit()
     app = build_app(
         gateway,
-        management_token=secrets.token_urlsafe(32),
+        management_token=management_token,
         hosts=hosts_of(port, *_names(settings.host)),
         stop=lambda: server.stop(),
     )
@@ -86,7 +91,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _session(sessions: Sessions, choice: Choice, settings: Settings) -> Session:
     pid = os.getpid()
-    new = NewSession(pid=pid, pid_started=process_start(pid), project=str(Path.cwd()), target=choice.target)
+    new = NewSession(
+        pid=pid,
+        pid_started=process_start(pid),
+        project=str(Path.cwd()),
+        target=choice.target,
+        is_private=settings.private,
+    )
     return sessions.add(new, token=settings.token.reveal() if settings.token else None)
 
 

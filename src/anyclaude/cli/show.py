@@ -1,5 +1,6 @@
 """Shapes of output that several commands share: JSON for programs, aligned columns for people."""
 
+import datetime
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +29,37 @@ def print_columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = froz
         print("  ".join(cells).rstrip())
 
 
+def print_json_line(value: Any) -> None:
+    print(msgspec.json.encode(value).decode())
+
+
 def or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 turn", "2 turns"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def clock(started_at: float) -> str:
+    """Local time, with the date where it is not today's."""
+    moment = datetime.datetime.fromtimestamp(started_at).astimezone()
+    is_today = moment.date() == datetime.datetime.now().astimezone().date()
+    return moment.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S")
+
+
+def length_of_time(value: float) -> str:
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{value:.1f} s"

@@ -10,6 +10,7 @@ from anyclaude.launch.server import ServerClient, wait_for_end
 from anyclaude.launch.server import stop as stop_server
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import all_addresses
+from anyclaude.telemetry.trace_files import TraceFolder
 
 _SHOWN = 10
 
@@ -17,9 +18,12 @@ _SHOWN = 10
 def status(line: CommandLine, folders: Folders) -> int:
     answers = [_read(ServerClient(address)) for address in all_addresses(folders.runtime)]
     servers = [answer for answer in answers if answer is not None]
+    is_tracing = TraceFolder(folders.traces).is_on
     if "--json" in line.flags:
-        print_json({"servers": servers})
+        print_json({"servers": servers, "is_tracing": is_tracing})
         return 0
+    if is_tracing:
+        print("tracing is on: turns are recorded with all their words (anyclaude trace off)")
     if not servers:
         print("no gateway is running (it starts with the next launch)")
     for server in servers:

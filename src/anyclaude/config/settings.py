@@ -13,7 +13,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from anyclaude.config.secret import Secret
-from anyclaude.config.table import BY_NAME, SETTINGS, Setting
+from anyclaude.config.table import BY_NAME, SETTINGS, Setting, switch
 from anyclaude.errors import SettingError
 
 
@@ -32,6 +32,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     token: Secret | None = None
     idle_stop_s: float = 1800.0
     client: str | None = None
+    trace_budget_mb: int = 200
+    trace_days: int = 7
+    private: bool = False
     debug: str = "info"
     kind: str | None = None
     backend_names: tuple[str, ...] = ()
@@ -86,7 +89,7 @@ def _first(setting: Setting, places: tuple[Place, ...]) -> tuple[Any, str]:
 
 
 def _parsed(setting: Setting, value: object, source: str) -> Any:
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
+    if not isinstance(value, str | int | float) or (isinstance(value, bool) and setting.parse is not switch):
         raise SettingError(f"{setting.name} in {source}: must be text or a number")
     try:
         return setting.parse(str(value))

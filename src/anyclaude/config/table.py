@@ -66,6 +66,13 @@ def seconds(value: str) -> float:
     return number
 
 
+def switch(value: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in known:
+        raise ValueError("must be true or false")
+    return known[value.lower()]
+
+
 def log_level(value: str) -> str:
     level = "debug" if value.lower() in ("1", "true", "yes", "on") else value.lower()
     if level not in LOG_LEVELS:
@@ -74,7 +81,8 @@ def log_level(value: str) -> str:
 
 
 class Setting(Struct, frozen=True):
-    """`option` is the flag without dashes; None where there is none. `per_backend` may stand in `[backends.NAME]`."""
+    """`option` is the flag without dashes; None where there is none; `bare` is its value where the flag stands alone.
+    `per_backend` may stand in `[backends.NAME]`."""
 
     name: str
     parse: Callable[[str], Any]
@@ -83,6 +91,7 @@ class Setting(Struct, frozen=True):
     option: str | None = None
     placeholder: str = ""
     per_backend: bool = False
+    bare: str | None = None
 
     @property
     def variable(self) -> str:
@@ -108,6 +117,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("token", secret, "the token that `serve` asks for; needed where the address is not loopback"),
     Setting("idle_stop_s", seconds, "the background gateway stops after so many seconds without a session", 1800.0),
     Setting("client", text, "the Claude Code executable", option=None),
-    Setting("debug", log_level, "how much the log tells: warning, info or debug", "info", option="debug"),
+    Setting("trace_budget_mb", count, "what traces may take on disk, in MB; the oldest go first", 200),
+    Setting("trace_days", count, "traces are deleted after so many days", 7),
+    Setting("private", switch, "write no turns, traces or caches of this launch", False, option="private", bare="true"),
+    Setting("debug", log_level, "how much the log tells: warning, info or debug", "info", option="debug", bare="debug"),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -12,12 +12,28 @@ from anyclaude.config.table import SETTINGS
 from anyclaude.errors import UsageError
 
 
+class Command(Struct, frozen=True):
+    """A command below a word, such as `why` of `cache`. `operands` shows what may follow it, `n_operands` how many."""
+
+    name: str
+    help: str
+    operands: str = ""
+    n_operands: int = 0
+
+
 class Word(Struct, frozen=True):
-    """A command of ours and the flags that it knows besides the options of every launch."""
+    """A command of ours: the flags that it knows besides the options of every launch, options of its own that take a
+    value, and the commands below it."""
 
     name: str
     help: str
     flags: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+
+    @property
+    def names(self) -> str:
+        return "|".join(command.name for command in self.commands)
 
 
 WORDS: dict[str, Word] = {
@@ -30,6 +46,42 @@ WORDS: dict[str, Word] = {
         Word("config", "every setting, its value, and where it came from", ("--json",)),
         Word("doctor", "check client, servers, ports, settings and memory; each finding with what to do", ("--json",)),
         Word("logs", "the gateway's log; -f follows it", ("-f", "--follow")),
+        Word(
+            "stats",
+            "turns, tokens, hit rate, time saved; --turns, --all, --days N, --session ID, --project FOLDER",
+            ("--json", "--turns", "--all"),
+            ("--session", "--project", "--days"),
+        ),
+        Word(
+            "cache",
+            "what the cache could keep",
+            ("--json",),
+            commands=(Command("why", "why the server read again what it read: the section that changed", "[TURN]", 1),),
+        ),
+        Word(
+            "prompt",
+            "a recorded turn's prompt in sections",
+            ("--json",),
+            commands=(
+                Command("show", "its sections, with tokens and digests", "[TURN]", 1),
+                Command("diff", "what differs between two turns", "[TURN [TURN]]", 2),
+            ),
+        ),
+        Word(
+            "trace",
+            "requests and answers in full, recorded when you ask for it",
+            ("--json",),
+            commands=(
+                Command("on", "record every turn from now on, words included"),
+                Command("off", "stop recording"),
+                Command("ls", "what was recorded"),
+                Command("show", "one turn: what was asked, what came when", "[TURN]", 1),
+                Command("diff", "the prompts of two turns, as text", "[TURN [TURN]]", 2),
+                Command("replay", "send a turn again, to any backend, and compare", "[TURN]", 1),
+                Command("export", "one turn as one JSON document", "[TURN [FILE]]", 2),
+                Command("stats", "how much is recorded, and the limits"),
+            ),
+        ),
     )
 }
 
@@ -68,12 +120,16 @@ _OPTIONS = {f"--{setting.option}": setting for setting in SETTINGS if setting.op
 
 
 class CommandLine(Struct, frozen=True):
-    """`options` by setting name; `word` is a command of ours; `client` are Claude Code's arguments."""
+    """`options` by setting name; `word` is a command of ours, with the `command` below it, its `operands` and the
+    `values` of its own options; `client` are Claude Code's arguments."""
 
     options: dict[str, str]
     flags: frozenset[str]
     word: str | None
     client: tuple[str, ...]
+    command: str | None = None
+    operands: tuple[str, ...] = ()
+    values: dict[str, str] = {}
 
 
 def parse(arguments: list[str]) -> CommandLine:
@@ -92,8 +148,8 @@ def parse(arguments: list[str]) -> CommandLine:
             return CommandLine(options, frozenset(flags), None, (*rest, *arguments[position:]))
         name, has_value, value = argument.partition("=")
         if name in _OPTIONS:
-            if name == "--debug":
-                value = value or "debug"
+            if (bare := _OPTIONS[name].bare) is not None:
+                value = value or bare
             elif not has_value:
                 value = _value(arguments, position, name)
                 position += 1
@@ -121,16 +177,57 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
     if word is None:
         _check_spelling(line)
         return line
-    unknown = [argument for argument in others if argument not in word.flags]
-    unknown += sorted(line.flags & {"--no-launch", "--dry-run"})
-    if any(not argument.startswith("-") for argument in unknown):
+    values, others = _take_values(word, others)
+    operands = tuple(argument for argument in others if not argument.startswith("-"))
+    command = _command(word, operands)
+    if len(operands) > (command.n_operands + 1 if command else 0):
         if first in CLIENT_WORDS:  # the client's command of the same name, with nothing taken out of it
             return CommandLine(line.options, line.flags.difference(_ABOUT), None, tuple(arguments[word_at:]))
         return line
+    flags = frozenset(argument for argument in others if argument.startswith("-"))
+    unknown = [flag for flag in others if flag in flags - set(word.flags)]
+    unknown += sorted(line.flags & {"--no-launch", "--dry-run"})
     if unknown:
-        known = f"; it knows {', '.join(word.flags)}" if word.flags else ""
-        raise UsageError(f"`anyclaude {word.name}` does not know {unknown[0]}{known}")
-    return CommandLine(line.options, line.flags | frozenset(others), word.name, ())
+        known = ", ".join((*word.flags, *word.values))
+        raise UsageError(
+            f"`anyclaude {word.name}` does not know {unknown[0]}" + (f"; it knows {known}" if known else "")
+        )
+    if word.commands and command is None and not line.flags.intersection(_ABOUT):
+        raise UsageError(f"`anyclaude {word.name}` needs one of {', '.join(c.name for c in word.commands)}")
+    name = command.name if command else None
+    return CommandLine(line.options, line.flags | flags, word.name, (), name, operands[1:], values)
+
+
+def _command(word: Word, operands: tuple[str, ...]) -> Command | None:
+    """The command below a word. Raises UsageError for one that is almost one."""
+    if not operands or not word.commands:
+        return None
+    known = {command.name: command for command in word.commands}
+    if operands[0] not in known and len(operands) == 1:
+        close = difflib.get_close_matches(operands[0], known, n=1, cutoff=0.6)
+        if close:
+            raise UsageError(
+                f"`anyclaude {word.name} {operands[0]}`: did you mean `anyclaude {word.name} {close[0]}`? "
+                f"As a prompt: anyclaude -- {word.name} {operands[0]}"
+            )
+    return known.get(operands[0])
+
+
+def _take_values(word: Word, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The word's own options that take a value, and the other arguments."""
+    values: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, has_value, value = argument.partition("=")
+        if name not in word.values:
+            rest.append(argument)
+            continue
+        given = value if has_value else next(waiting, None)
+        if not given:
+            raise UsageError(f"{name} needs a value: {name} {name[2:].upper()}")
+        values[name] = given
+    return values, rest
 
 
 def _check_spelling(line: CommandLine) -> None:
@@ -140,5 +237,6 @@ def _check_spelling(line: CommandLine) -> None:
     (word,) = line.client
     if word in _ASKED:
         raise UsageError(f"did you mean `anyclaude {_ASKED[word]}`? As a prompt: anyclaude -- {word}")
-    if close := difflib.get_close_matches(word, WORDS, n=1, cutoff=0.8):
-        raise UsageError(f"`{word}` is not a command; did you mean `{close[0]}`? As a prompt: anyclaude -- {word}")
+    if close := difflib.get_close_matches(word, WORDS, n=2, cutoff=0.8):
+        meant = " or ".join(f"`{each}`" for each in close)
+        raise UsageError(f"`{word}` is not a command; did you mean {meant}? As a prompt: anyclaude -- {word}")

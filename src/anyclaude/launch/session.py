@@ -44,6 +44,7 @@ def open_door(
         target=choice.target,
         log_level=settings.debug,
         lingers=lingers,
+        is_private=settings.private,
     )
     registered = register(new, folders, port=settings.port, idle_stop_s=settings.idle_stop_s, environ=environ)
     return Door(registered.url, registered.token)

@@ -3,8 +3,14 @@
 from anyclaude.backends.chat import ChatBackend
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
+from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.native import NativeBackend
 from anyclaude.backends.seam import Backend, Target
+from anyclaude.prompt.canonical import Prompt, canonical
+from anyclaude.prompt.head import Head
+from anyclaude.prompt.plain import plain
+from anyclaude.prompt.sections import Section, sections_of
+from anyclaude.wire.messages import MessagesRequest
 
 
 def choose_model(target: Target, asked: str) -> str:
@@ -14,7 +20,17 @@ def choose_model(target: Target, asked: str) -> str:
     return target.model
 
 
-def backend_for(target: Target, clients: Clients) -> Backend:
+def backend_for(target: Target, clients: Clients, knowledge: Knowledge) -> Backend:
     if KINDS[target.kind].speaks == "anthropic":
-        return NativeBackend(target, clients)
-    return ChatBackend(target, clients)
+        return NativeBackend(target, clients, knowledge)
+    return ChatBackend(target, clients, knowledge)
+
+
+def prompt_for(target: Target, request: MessagesRequest, head: Head | None) -> Prompt:
+    """What that backend makes the model read: a server that speaks the Messages API gets the client's own form."""
+    return plain(request) if KINDS[target.kind].speaks == "anthropic" else canonical(request, head)
+
+
+def sections_for(target: Target, prompt: Prompt) -> tuple[Section, ...]:
+    """In the order in which that backend's model reads them."""
+    return sections_of(prompt, lists_late_tools=KINDS[target.kind].profile.policy.late_tools == "list")

@@ -1,5 +1,6 @@
 """The Messages API's routes: a session's token is in the scope, put there by the guard."""
 
+import re
 import secrets
 from typing import Any
 
@@ -8,14 +9,20 @@ from starlette.types import Receive, Scope, Send
 
 from anyclaude.backends.seam import Turn
 from anyclaude.errors import InvalidRequest, Missing
-from anyclaude.routing.choose import backend_for, choose_model
+from anyclaude.prompt.head import Head
+from anyclaude.routing.choose import backend_for, choose_model, prompt_for, sections_for
 from anyclaude.server.answers import send_json
 from anyclaude.server.gateway import Gateway
+from anyclaude.server.heads import Owner
 from anyclaude.server.sessions import Session
+from anyclaude.server.tracing import begin_trace
 from anyclaude.server.turn import Labels, RunningTurn
 from anyclaude.wire.blocks import BadField
 from anyclaude.wire.messages import MessagesRequest, decode_request
 from anyclaude.wire.text import mend_text
+
+# "claude-cli/2.1.330 (external, sdk-cli)", "... (external, cli)": how the client was started.
+_ENTRYPOINT = re.compile(r"claude-cli/\S+ \(external, ([\w-]+).*\)")
 
 
 class Api:
@@ -26,9 +33,13 @@ class Api:
 
     async def messages(self, scope: Scope, receive: Receive, send: Send) -> None:
         session: Session = scope["state"]["session"]
-        turn = await _read_turn(scope, receive, session, needs_max_tokens=True)
-        backend = backend_for(session.target, self._gateway.clients)
-        running = RunningTurn(turn, backend, _labels(scope, session))
+        request, body = await _read(scope, receive, needs_max_tokens=True)
+        labels = _labels(scope, session)
+        head = self._head(labels, request, session)
+        turn = self._turn(scope, session, request, body, head)
+        backend = backend_for(session.target, self._gateway.clients, self._gateway.knowledge)
+        running = RunningTurn(turn, backend, labels, scope["state"]["request_id"])
+        running.trace = begin_trace(self._gateway, running, head, scope["headers"])
         self._gateway.begin(running)
         try:
             await running.run(scope, receive, send)
@@ -38,9 +49,30 @@ class Api:
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
         session: Session = scope["state"]["session"]
         self._gateway.touch()
-        turn = await _read_turn(scope, receive, session, needs_max_tokens=False)
-        count = await backend_for(session.target, self._gateway.clients).count(turn)
-        await send_json(scope, send, {"input_tokens": count.tokens})
+        request, body = await _read(scope, receive, needs_max_tokens=False)
+        turn = self._turn(scope, session, request, body, None)
+        count = await backend_for(session.target, self._gateway.clients, self._gateway.knowledge).count(turn)
+        how = b"measured" if count.is_measured else b"estimated"
+        await send_json(scope, send, {"input_tokens": count.tokens}, headers=[(b"x-anyclaude-count", how)])
+
+    def _head(self, labels: Labels, request: MessagesRequest, session: Session) -> Head | None:
+        """Only main requests, and those of agents that say who they are, teach what the head of a conversation is: side
+        requests carry the main session's id and other tools."""
+        owner = Owner(labels.session, labels.agent or "", labels.entrypoint or "")
+        teaches = labels.agent is not None or labels.request_class in (None, "main")
+        return self._gateway.heads.head(owner, session.project, request, teaches=teaches, is_private=session.is_private)
+
+    def _turn(self, scope: Scope, session: Session, request: MessagesRequest, body: bytes, head: Head | None) -> Turn:
+        prompt = prompt_for(session.target, request, head)
+        return Turn(
+            request=request,
+            prompt=prompt,
+            sections=sections_for(session.target, prompt),
+            body=body,
+            model=choose_model(session.target, request.model),
+            message_id=f"msg_{secrets.token_hex(12)}",
+            betas=Request(scope).headers.get("anthropic-beta"),
+        )
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         session: Session = scope["state"]["session"]
@@ -55,21 +87,13 @@ class Api:
         await send_json(scope, send, _model_entry(name))
 
 
-async def _read_turn(scope: Scope, receive: Receive, session: Session, *, needs_max_tokens: bool) -> Turn:
-    http = Request(scope, receive)
-    body = await http.body()
+async def _read(scope: Scope, receive: Receive, *, needs_max_tokens: bool) -> tuple[MessagesRequest, bytes]:
+    body = await Request(scope, receive).body()
     try:
-        request = decode_request(body, needs_max_tokens=needs_max_tokens)
+        return decode_request(body, needs_max_tokens=needs_max_tokens), body
     except BadField:
         body = mend_text(body)
-        request = _decode_mended(body, needs_max_tokens=needs_max_tokens)
-    return Turn(
-        request=request,
-        body=body,
-        model=choose_model(session.target, request.model),
-        message_id=f"msg_{secrets.token_hex(12)}",
-        betas=http.headers.get("anthropic-beta"),
-    )
+        return _decode_mended(body, needs_max_tokens=needs_max_tokens), body
 
 
 def _decode_mended(body: bytes, *, needs_max_tokens: bool) -> MessagesRequest:
@@ -81,13 +105,16 @@ def _decode_mended(body: bytes, *, needs_max_tokens: bool) -> MessagesRequest:
 
 def _labels(scope: Scope, session: Session) -> Labels:
     headers = Request(scope).headers
+    entrypoint = _ENTRYPOINT.fullmatch(headers.get("user-agent", ""))
     return Labels(
-        session=session.id,
+        launch=session.id,
+        session=headers.get("x-claude-code-session-id", session.id),
         project=session.project,
-        backend=session.target.kind,
-        client_session=headers.get("x-claude-code-session-id"),
+        target=session.target,
         agent=headers.get("x-claude-code-agent-id"),
         request_class=headers.get("x-claude-code-request-class"),
+        entrypoint=entrypoint[1] if entrypoint else None,
+        is_private=session.is_private,
     )
 
 

@@ -1,4 +1,4 @@
-"""What one server process holds: sessions, clients to backends, running turns, the newest rows."""
+"""What one server process holds: sessions, clients to backends, running turns, the ledger and what was learned."""
 
 import logging
 import time
@@ -8,11 +8,18 @@ from msgspec import Struct
 
 from anyclaude import __version__
 from anyclaude.backends.http import Clients
+from anyclaude.backends.knowledge import Knowledge
 from anyclaude.errors import Overloaded
+from anyclaude.prompt.sections import rows_of
+from anyclaude.server.calibrations import load_calibrations, save_calibration
+from anyclaude.server.heads import Heads
 from anyclaude.server.logs import set_level
 from anyclaude.server.sessions import Sessions
 from anyclaude.server.turn import RunningTurn
-from anyclaude.telemetry.turns import TurnLog, TurnRow
+from anyclaude.telemetry.ledger import Ledger
+from anyclaude.telemetry.redact import Redactor
+from anyclaude.telemetry.traces import Traces
+from anyclaude.telemetry.turns import TurnRow
 
 PROTOCOL = 1
 log = logging.getLogger(__name__)
@@ -33,10 +40,14 @@ class Statistics(Struct, frozen=True):
 
 
 class Gateway:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, ledger: Ledger, traces: Traces | None = None) -> None:
+        """Without `traces` none is ever written."""
         self.sessions = sessions
+        self.ledger = ledger
+        self.traces = traces
         self.clients = Clients()
-        self.turns = TurnLog()
+        self.knowledge = Knowledge(load_calibrations(ledger))
+        self.heads = Heads(ledger)
         self.running: set[RunningTurn] = set()
         self.is_draining = False
         self._started = self._last_activity = time.monotonic()
@@ -64,12 +75,14 @@ class Gateway:
         self.running.discard(turn)
         self.touch()
         row = self._row(turn)
-        self.turns.add(row)
+        if turn.trace is not None:
+            turn.trace.end(row)
+        self._record(row, turn)
         log.info(
-            "turn %d %s %s: prompt %s cached %s out %s, first %s s, whole %.2f s, %s",
-            row.id, row.backend, row.model, _dash(row.tokens_prompt), _dash(row.tokens_cached),
+            "%s %s %s: prompt %s cached %s out %s, first %s s, whole %.2f s, %s",
+            row.request_id, row.backend, row.model, _dash(row.tokens_prompt), _dash(row.tokens_cached),
             _dash(row.tokens_out), "-" if row.ttft_s is None else f"{row.ttft_s:.2f}", row.duration_s,
-            row.error or row.stop_reason,
+            (_kind(row.error) if turn.labels.is_private else row.error) or row.stop_reason,
         )  # fmt: skip
 
     def interrupt_all(self) -> None:
@@ -77,24 +90,42 @@ class Gateway:
         for turn in tuple(self.running):
             turn.interrupt(Overloaded("anyclaude is restarting; the request will be tried again"))
 
+    def _record(self, row: TurnRow, turn: RunningTurn) -> None:
+        """Behind the request's back. A private turn stays in memory."""
+        sections = turn.turn.sections
+        if row.tokens_prompt is not None and row.error is None:
+            calibration = self.knowledge.correct(row.server, sections, row.tokens_prompt)
+            if not turn.labels.is_private:
+                save_calibration(self.ledger, row.server, calibration)
+        if turn.labels.is_private:
+            self.ledger.recent.append(row)
+        else:
+            self.ledger.add(row, lambda: rows_of(sections))
+
     def _row(self, turn: RunningTurn) -> TurnRow:
-        meter, labels = turn.meter, turn.labels
+        meter, labels, tokens = turn.meter, turn.labels, turn.meter.tokens
         return TurnRow(
-            id=self.turns.next_id(),
+            request_id=turn.request_id,
             started_at=meter.started_at,
+            launch=labels.launch,
             session=labels.session,
-            client_session=labels.client_session,
             agent=labels.agent,
             request_class=labels.request_class,
+            entrypoint=labels.entrypoint,
             project=labels.project,
-            backend=labels.backend,
+            backend=labels.target.kind,
+            base_url=labels.target.base_url,
             model=turn.turn.model,
-            **meter.tokens,
+            tokens_prompt=tokens.prompt,
+            tokens_cached=tokens.cached,
+            tokens_prefilled=tokens.prefilled,
+            tokens_out=tokens.out,
             ttft_s=meter.ttft_s,
             duration_s=meter.duration_s(time.monotonic()),
             stop_reason=meter.stop_reason,
             tool_calls=meter.n_tool_calls,
-            error=turn.outcome,
+            repairs=meter.n_repairs,
+            error=Redactor(self.sessions.secrets()).text(turn.outcome) if turn.outcome else None,
         )
 
     def statistics(self) -> Statistics:
@@ -104,7 +135,7 @@ class Gateway:
             uptime_s=time.monotonic() - self._started,
             sessions=len(self.sessions),
             running_turns=len(self.running),
-            turns=len(self.turns.rows),
+            turns=len(self.ledger.recent),
             is_draining=self.is_draining,
             running=tuple(_shown(turn) for turn in self.running),
         )
@@ -113,6 +144,7 @@ class Gateway:
 def _shown(turn: RunningTurn) -> dict[str, Any]:
     reading = turn.meter.reading
     return {
+        "launch": turn.labels.launch,
         "session": turn.labels.session,
         "request_class": turn.labels.request_class,
         "model": turn.turn.model,
@@ -121,6 +153,11 @@ def _shown(turn: RunningTurn) -> dict[str, Any]:
         "n_read": reading.n_read if reading else None,
         "n_total": reading.n_total if reading else None,
     }
+
+
+def _kind(error: str | None) -> str | None:
+    """Of an error its kind alone: a server's words may quote the prompt."""
+    return error.partition(":")[0] if error else None
 
 
 def _dash(value: object) -> object:

@@ -27,7 +27,7 @@ class Manage:
         await send_json(scope, send, {"server": self._gateway.statistics(), "sessions": sessions})
 
     async def turns(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_json(scope, send, {"turns": list(self._gateway.turns.rows)})
+        await send_json(scope, send, {"turns": list(self._gateway.ledger.recent)})
 
     async def register(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

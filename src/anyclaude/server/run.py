@@ -25,6 +25,8 @@ from anyclaude.server.handshake import address_file, announce, read_address, wit
 from anyclaude.server.logs import log_to, set_level
 from anyclaude.server.overlays import delete_dead_overlays
 from anyclaude.server.sessions import Sessions
+from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
+from anyclaude.telemetry.traces import Traces
 
 SWEEP_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -49,6 +51,9 @@ class Server(uvicorn.Server):
         self._gateway.interrupt_all()
         await super().shutdown(sockets)
         await self._gateway.clients.close()
+        self._gateway.ledger.close()
+        if self._gateway.traces is not None:
+            self._gateway.traces.close()
 
 
 class Background(Struct, frozen=True):
@@ -113,7 +118,9 @@ def main(arguments: list[str]) -> None:
     raise_file_limit()
     sock = socket.socket(fileno=descriptor)
     port = sock.getsockname()[1]
-    gateway = Gateway(Sessions(runtime / "sessions"))
+    ledger = Ledger(state / "ledger.sqlite3", days=LEDGER_DAYS)
+    traces = Traces(state / "traces", secrets=[token])
+    gateway = Gateway(Sessions(runtime / "sessions"), ledger, traces)
     set_level(session.log_level for session in gateway.sessions)
     server: Server | None = None
 

@@ -21,7 +21,7 @@ LINGER_S = 24 * 3600.0
 
 class Session(Struct, frozen=True, kw_only=True):
     """`pid` with its start time names the process that is, or will become, the client. One that `lingers` goes on in
-    the background after that process."""
+    the background after that process. Of one that `is_private` no turn is written down."""
 
     id: str
     token: str
@@ -32,6 +32,7 @@ class Session(Struct, frozen=True, kw_only=True):
     created_at: float
     log_level: str = "info"
     lingers: bool = False
+    is_private: bool = False
 
     def __repr__(self) -> str:
         return f"Session({self.id}, pid {self.pid}, {self.target!r})"
@@ -46,6 +47,7 @@ class NewSession(Struct, frozen=True, kw_only=True):
     target: Target
     log_level: str = "info"
     lingers: bool = False
+    is_private: bool = False
 
 
 class Sessions:
@@ -84,6 +86,7 @@ class Sessions:
             created_at=time.time(),
             log_level=new.log_level,
             lingers=new.lingers,
+            is_private=new.is_private,
         )
         if self._folder is not None:
             write_private(self._folder / f"{session.id}.json", msgspec.json.encode(session))
@@ -99,6 +102,10 @@ class Sessions:
         if found is not None:
             self._last_used[found.id] = time.monotonic()
         return found
+
+    def secrets(self) -> list[str]:
+        """Every session's token and key: what one launch's model reads, or its server says, may hold another's."""
+        return [secret for session in self for secret in (session.token, session.target.api_key) if secret]
 
     def remove_dead(self) -> list[Session]:
         """Forgets the sessions whose client is gone, and returns them."""

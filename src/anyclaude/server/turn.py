@@ -15,10 +15,11 @@ import anyio
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
-from anyclaude.backends.seam import Backend, Item, Progress, Turn
+from anyclaude.backends.seam import Backend, Item, Progress, Target, Turn
 from anyclaude.errors import ApiError
 from anyclaude.server.answers import send_json
 from anyclaude.server.stream import EventWriter
+from anyclaude.telemetry.traces import RunningTrace
 from anyclaude.telemetry.turns import Reading, TurnMeter
 from anyclaude.translate.whole import MessageCollector
 from anyclaude.wire.events import Event, Foreign, MessageStop
@@ -31,24 +32,28 @@ class UnexpectedFault(ApiError):
 
 
 class Labels(Struct, frozen=True):
-    """Whose turn it is, by the client's own headers."""
+    """Whose turn it is: the launch, and what the client's own headers say."""
 
+    launch: str
     session: str
     project: str
-    backend: str
-    client_session: str | None = None
+    target: Target
     agent: str | None = None
     request_class: str | None = None
+    entrypoint: str | None = None
+    is_private: bool = False
 
 
 class RunningTurn:
     """`run` once. `interrupt` from outside ends it with an error that the client sees."""
 
-    def __init__(self, turn: Turn, backend: Backend, labels: Labels) -> None:
+    def __init__(self, turn: Turn, backend: Backend, labels: Labels, request_id: str) -> None:
         self.turn = turn
+        self.request_id = request_id
         self.labels = labels
         self.meter = TurnMeter(started=time.monotonic(), started_at=time.time())
         self.outcome: str | None = None
+        self.trace: RunningTrace | None = None
         self._backend = backend
         self._work = anyio.CancelScope()
         self._interruption: ApiError | None = None
@@ -64,7 +69,7 @@ class RunningTurn:
         request = self.turn.request
         log.debug(
             "%s: %s for %s, %d bytes, %d messages, %d tools, max_tokens %s, %s",
-            scope["state"]["request_id"], self.labels.request_class, self.turn.model, len(self.turn.body),
+            self.request_id, self.labels.request_class, self.turn.model, len(self.turn.body),
             len(request.messages), len(request.tools), request.max_tokens, "stream" if request.stream else "whole",
         )  # fmt: skip
         try:
@@ -80,7 +85,7 @@ class RunningTurn:
         except* ApiError as group_error:
             await self._fail(writer, cast("ApiError", _only(group_error)))
         except* Exception as group_error:  # one of the two edges: nothing may escape unanswered
-            log.error("request %s failed", scope["state"]["request_id"], exc_info=_only(group_error))
+            log.error("request %s failed", self.request_id, exc_info=_only(group_error))
             await self._fail(writer, UnexpectedFault("anyclaude failed on this request; see `anyclaude logs`"))
         if self._interruption is not None:
             await self._fail(writer, self._interruption)
@@ -105,11 +110,15 @@ class RunningTurn:
         items = self._backend.open(self.turn)
         async with aclosing(items):  # pyright: ignore[reportArgumentType]
             async for item in items:
+                clock = time.monotonic()
                 if isinstance(item, Progress):
-                    self.meter.reading = Reading(item.n_read, item.n_total)
+                    self.meter.reading = seen = Reading(item.n_read, item.n_total)
                     log.debug("prompt: %d of %d tokens read", item.n_read, item.n_total)
                 else:
-                    self.meter.see(item, time.monotonic())
+                    seen = item
+                    self.meter.see(item, clock)
+                if self.trace is not None:
+                    self.trace.see(seen, clock)
                 yield item
 
     async def _leave_with_client(self, receive: Receive) -> None:

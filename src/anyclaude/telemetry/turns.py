@@ -1,31 +1,36 @@
-"""What each turn did, as frozen rows, and the newest of them in memory. Nothing here is awaited by a request.
+"""What each turn did, as frozen rows. Nothing here is awaited by a request.
 
 Figures are the backend's own. What it did not tell is None, never a guess.
 """
 
-import itertools
-from collections import deque
 from typing import Any
 
 import msgspec
-from msgspec import Struct, UnsetType
+from msgspec import Struct
 
 from anyclaude.wire.events import BlockDelta, BlockStart, Event, Foreign, MessageDelta, ToolUseStart, Usage
 
-_KEPT = 1000
+_MANY = 1 << 48  # more than any prompt, and less than SQLite's integers
 
 
 class TurnRow(Struct, frozen=True, kw_only=True):
-    """One answered (or failed) request. Times in seconds, `started_at` in seconds since 1970."""
+    """One answered (or failed) request. Times in seconds, `started_at` in seconds since 1970. The names are a promise.
 
-    id: int
+    `id` is the ledger's number for it, None where it is not recorded; `session` the client's own id, or the launch's
+    where it sent none. `n_shared` of `n_sections` sections of the prompt were those of the turn `compared_with`.
+    """
+
+    id: int | None = None
+    request_id: str
     started_at: float
+    launch: str
     session: str
-    client_session: str | None
     agent: str | None
     request_class: str | None
+    entrypoint: str | None
     project: str
     backend: str
+    base_url: str
     model: str
     tokens_prompt: int | None
     tokens_cached: int | None
@@ -35,7 +40,22 @@ class TurnRow(Struct, frozen=True, kw_only=True):
     duration_s: float
     stop_reason: str | None
     tool_calls: int
+    repairs: int
     error: str | None
+    n_characters: int = 0
+    n_sections: int = 0
+    n_shared: int = 0
+    compared_with: int | None = None
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the server came to an answer: of a turn that failed before, nothing may be cached."""
+        return self.error is None or self.ttft_s is not None
+
+    @property
+    def server(self) -> tuple[str, str, str]:
+        """Only turns that the same model on the same server answered can share anything."""
+        return self.backend, self.base_url, self.model
 
 
 class Reading(Struct, frozen=True):
@@ -45,15 +65,25 @@ class Reading(Struct, frozen=True):
     n_total: int
 
 
+class Tokens(Struct, frozen=True, kw_only=True):
+    """Of one turn, as the backend told them."""
+
+    prompt: int | None
+    cached: int | None
+    prefilled: int | None
+    out: int | None
+
+
 class TurnMeter:
-    """Watches one turn's events. `clock` counts seconds, `now` is the time of day."""
+    """Watches one turn's events. `clock` and `started` count seconds, `started_at` is the time of day."""
 
     def __init__(self, *, started: float, started_at: float) -> None:
         self.started_at = started_at
         self.reading: Reading | None = None
-        self.usage: dict[str, Any] = {}
+        self.usage: dict[str, int] = {}
         self.stop_reason: str | None = None
         self.n_tool_calls = 0
+        self.n_repairs = 0  # tool calls that had to be mended
         self._started = started
         self._ttft_s: float | None = None
 
@@ -83,9 +113,7 @@ class TurnMeter:
             self.n_tool_calls += _foreign(data).content_block.type == "tool_use"
         elif name in ("message_start", "message_delta"):
             event = _foreign(data)
-            self.usage |= {
-                key: value for key, value in (event.usage | event.message.usage).items() if value is not None
-            }
+            self.usage |= _counts((event.message.usage or {}) | (event.usage or {}))
             self.stop_reason = event.delta.stop_reason or self.stop_reason
 
     def _first(self, clock: float) -> None:
@@ -96,33 +124,19 @@ class TurnMeter:
         return clock - self._started
 
     @property
-    def tokens(self) -> dict[str, int | None]:
-        """The row's token columns. The prompt is what was read, what came from the cache and what was put into it; some
-        servers say 0 where they do not count."""
+    def tokens(self) -> Tokens:
+        """The prompt is what was read, what came from the cache and what was put into it; some servers say 0 where they
+        do not count."""
         read = self.usage.get("input_tokens") or 0
         cached = self.usage.get("cache_read_input_tokens")
         written = self.usage.get("cache_creation_input_tokens") or 0
         prompt = read + (cached or 0) + written
-        return {
-            "tokens_prompt": prompt or None,
-            "tokens_cached": cached,
-            "tokens_prefilled": prompt - cached if prompt and cached is not None else None,
-            "tokens_out": self.usage.get("output_tokens") or None,
-        }
-
-
-class TurnLog:
-    """The newest rows, oldest first, and the turns still running."""
-
-    def __init__(self) -> None:
-        self.rows: deque[TurnRow] = deque(maxlen=_KEPT)
-        self._ids = itertools.count(1)
-
-    def add(self, row: TurnRow) -> None:
-        self.rows.append(row)
-
-    def next_id(self) -> int:
-        return next(self._ids)
+        return Tokens(
+            prompt=prompt or None,
+            cached=cached if prompt else None,
+            prefilled=prompt - cached if prompt and cached is not None else None,
+            out=self.usage.get("output_tokens") or None,
+        )
 
 
 class _ForeignBlock(Struct, frozen=True):
@@ -130,7 +144,7 @@ class _ForeignBlock(Struct, frozen=True):
 
 
 class _ForeignMessage(Struct, frozen=True):
-    usage: dict[str, Any] = {}
+    usage: dict[str, Any] | None = None
 
 
 class _ForeignStop(Struct, frozen=True):
@@ -140,7 +154,7 @@ class _ForeignStop(Struct, frozen=True):
 class _ForeignEvent(Struct, frozen=True):
     content_block: _ForeignBlock = _ForeignBlock()
     message: _ForeignMessage = _ForeignMessage()
-    usage: dict[str, Any] = {}
+    usage: dict[str, Any] | None = None
     delta: _ForeignStop = _ForeignStop()
 
 
@@ -152,11 +166,16 @@ def _foreign(data: bytes) -> _ForeignEvent:
         return _ForeignEvent()
 
 
-def _told(usage: Usage) -> dict[str, Any]:
+def _counts(usage: dict[str, Any]) -> dict[str, int]:
+    """What is no plausible number of tokens was not told."""
+    return {key: value for key, value in usage.items() if type(value) is int and 0 <= value < _MANY}
+
+
+def _told(usage: Usage) -> dict[str, int]:
     fields: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "cache_read_input_tokens": usage.cache_read_input_tokens,
         "cache_creation_input_tokens": usage.cache_creation_input_tokens,
         "output_tokens": usage.output_tokens,
     }
-    return {key: value for key, value in fields.items() if not isinstance(value, UnsetType) and value is not None}
+    return _counts(fields)

@@ -48,7 +48,7 @@ class Call:
 class CallTable:
     """All calls of one answer, in the order in which they began."""
 
-    def __init__(self, new_call_id: Callable[[], str]) -> None:
+    def __init__(self, new_call_id: Callable[[str | None], str]) -> None:
         self._new_call_id = new_call_id
         self._calls: list[Call] = []
 
@@ -65,7 +65,7 @@ class CallTable:
         known = self._continued(delta)
         if known is not None and not _begins_another(known, delta):
             return known
-        call = Call(self._new_call_id(), delta.index, delta.id)
+        call = Call(self._new_call_id(delta.id), delta.index, delta.id)
         self._calls.append(call)
         return call
 

@@ -1,7 +1,6 @@
 """Content blocks as the text and parts that a chat completion can carry. Nothing is dropped in silence:
 what a server cannot take is named where it stood."""
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -63,10 +62,10 @@ def image_part(block: ImageBlock) -> Part:
             return TextPart(image_note(block))
 
 
-def image_note(block: ImageBlock) -> str:
+def image_note(block: ImageBlock, why: str = "this model reads text only") -> str:
     match block.source:
         case Base64Source(media_type=media_type, data=data):
-            return f"[image not shown: {media_type}, {len(data) * 3 // 4} bytes; this model reads text only]"
+            return f"[image not shown: {media_type}, {len(data) * 3 // 4} bytes; {why}]"
         case UrlSource(url=url):
             return f"[image not shown: {url}; remote images are not fetched]"
         case FileSource(file_id=file_id):
@@ -109,8 +108,3 @@ def other_text(block: OtherBlock) -> str:
 def error_text(text: str) -> str:
     """A failed tool's result in the form that the client itself uses for most of them."""
     return text if ERROR_OPEN in text else f"{ERROR_OPEN}{text}{ERROR_CLOSE}"
-
-
-def nine_char_id(call_id: str) -> str:
-    """The same nine letters and digits for the same id, on the call and on its result."""
-    return hashlib.sha256(call_id.encode()).hexdigest()[:9]

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from anyclaude.prompt.policy import Policy
+
 SchemaRule = Literal["meta", "refs", "nullable", "format", "pattern"]
 
 
@@ -18,11 +20,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     takes_named_tool_choice  False asks for "required" where one tool is named
     takes_json_schema     `response_format: json_schema` is sent
     takes_top_k           `top_k` is sent
-    late_tools            "expand": a loaded tool's schema is written where it was announced, and the head stays
-                          as it is; "list": it also joins `tools`, for servers that constrain or parse by them
+    policy                what the model's template can take, as far as the kind of server decides it
     schema_rules          rewrites that tool schemas need, see translate.schema
-    must_alternate        neighbouring turns of one role are merged
-    nine_char_ids         call ids are nine letters and digits, as Mistral's templates demand
     thinking_off          fields that turn reasoning off
     effort_field          where `output_config.effort` goes: nowhere, `reasoning_effort` or `reasoning.effort`
     stream_fields         fields that every streamed request carries
@@ -36,10 +35,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     takes_named_tool_choice: bool = True
     takes_json_schema: bool = True
     takes_top_k: bool = False
-    late_tools: Literal["expand", "list"] = "list"
+    policy: Policy = Policy()
     schema_rules: frozenset[SchemaRule] = frozenset({"meta"})
-    must_alternate: bool = False
-    nine_char_ids: bool = False
     thinking_off: dict[str, Any] = {}
     effort_field: Literal["reasoning_effort", "reasoning.effort"] | None = None
     stream_fields: dict[str, Any] = {}

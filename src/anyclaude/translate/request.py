@@ -1,16 +1,18 @@
 """A canonical prompt as an OpenAI chat completion request, for one profile."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, assert_never
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from anyclaude.prompt.canonical import Prompt
+from anyclaude.prompt.policy import fitted
+from anyclaude.prompt.reminders import reminder
 from anyclaude.translate.content import (
     error_text,
+    image_note,
     json_text,
-    nine_char_id,
     other_text,
     part_of,
     tool_definition,
@@ -19,10 +21,12 @@ from anyclaude.translate.profile import Profile
 from anyclaude.translate.schema import rewrite_schema
 from anyclaude.wire.blocks import (
     Block,
+    ImageBlock,
     OtherBlock,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
+    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -47,7 +51,8 @@ def chat_request(
     prompt: Prompt, request: MessagesRequest, profile: Profile, *, model: str | None, max_tokens: int | None
 ) -> ChatRequest:
     """Streamed always: a whole answer is put together from the stream, by us. No `model`: the server's own choice."""
-    tools = prompt.tools + (prompt.late_tools if profile.late_tools == "list" else ())
+    prompt = fitted(prompt, profile.policy)
+    tools = prompt.tools + (prompt.late_tools if profile.policy.late_tools == "list" else ())
     choice = request.tool_choice if profile.takes_tool_choice and tools else None
     limit = UNSET if max_tokens is None else max_tokens
     return ChatRequest(
@@ -70,10 +75,10 @@ def chat_request(
 
 
 def chat_messages(prompt: Prompt, profile: Profile) -> tuple[ChatMessage, ...]:
+    """Of a prompt that is fitted to the profile's policy."""
     late = {tool.name: _late_text(tool, profile) for tool in prompt.late_tools}
     head = [ChatMessage("system", "\n\n".join(prompt.system))] if prompt.system else []
-    body = [item for message in prompt.messages for item in _messages(message, profile, late)]
-    return (*head, *(_merged(body) if profile.must_alternate else body))
+    return (*head, *(item for message in prompt.messages for item in _messages(message, profile, late)))
 
 
 def _messages(message: Message, profile: Profile, late: dict[str, str]) -> Iterator[ChatMessage]:
@@ -94,7 +99,7 @@ def _assistant(content: tuple[Block, ...], profile: Profile) -> ChatMessage:
             case ThinkingBlock(thinking=text):
                 thoughts.append(text)
             case ToolUseBlock(id=call_id, name=name, input=arguments):
-                calls.append(ToolCall(_call_id(call_id, profile), FunctionCall(name, json_text(arguments))))
+                calls.append(ToolCall(call_id, FunctionCall(name, json_text(arguments))))
             case OtherBlock():
                 texts.append(other_text(block))
             case RedactedThinkingBlock():
@@ -106,18 +111,43 @@ def _assistant(content: tuple[Block, ...], profile: Profile) -> ChatMessage:
 
 
 def _user(content: tuple[Block, ...], profile: Profile, late: dict[str, str]) -> Iterator[ChatMessage]:
-    """Results become `tool` messages; their images and the words around them a user turn after them."""
+    """Results become `tool` messages; their images and the words around them a user turn after them. Where turns must
+    alternate no user turn may follow: the words join the last result, and notes take the images' place."""
+    results: list[ChatMessage] = []
     parts: list[Part] = []
-    for block in content:
+    joins = profile.policy.alternates and any(isinstance(block, ToolResultBlock) for block in content)
+    for block in map(_with_notes, content) if joins and profile.takes_images else content:
         match block:
             case ToolResultBlock():
                 result, pictures = _tool_result(block, profile, late)
-                yield result
+                results.append(result)
                 parts += pictures
+            case ToolReferenceBlock(tool_name=name) if name in late:
+                parts.append(TextPart(_joined_text(late[name])))
             case _:
                 parts.append(_part(block, profile, late))
+    if joins:
+        words = [part.text for part in parts if isinstance(part, TextPart)]
+        results[-1] = replace(results[-1], content="\n".join([str(results[-1].content), *words]))
+        parts = []
+    yield from results
     if parts:
         yield ChatMessage("user", _content(parts))
+
+
+def _with_notes(block: Block) -> Block:
+    match block:
+        case ImageBlock():
+            return TextBlock(image_note(block, "this model's template takes no image beside a tool's result"))
+        case ToolResultBlock(content=inner):
+            return replace(block, content=tuple(_with_notes(each) for each in inner))
+        case _:
+            return block
+
+
+def _joined_text(definition: str) -> str:
+    """A tool that joined unannounced."""
+    return reminder(f"A tool joined and can be called from now on:\n{definition}").text
 
 
 def _tool_result(block: ToolResultBlock, profile: Profile, late: dict[str, str]) -> tuple[ChatMessage, list[Part]]:
@@ -126,7 +156,7 @@ def _tool_result(block: ToolResultBlock, profile: Profile, late: dict[str, str])
     pictures = [part for part in parts if isinstance(part, ImagePart)]
     if block.is_error:
         text = error_text(text)
-    return ChatMessage("tool", text, tool_call_id=_call_id(block.tool_use_id, profile)), [*pictures]
+    return ChatMessage("tool", text, tool_call_id=block.tool_use_id), [*pictures]
 
 
 def _part(block: Block, profile: Profile, late: dict[str, str]) -> Part:
@@ -142,40 +172,6 @@ def _content(parts: list[Part]) -> str | tuple[Part, ...]:
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _merged(messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
-    held: ChatMessage | None = None
-    for message in messages:
-        if held is not None and held.role == message.role and held.role in ("user", "assistant"):
-            held = _joined(held, message)
-            continue
-        if held is not None:
-            yield held
-        held = message
-    if held is not None:
-        yield held
-
-
-def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
-    parts = [*_parts(first.content), *_parts(second.content)]
-    return replace(
-        first,
-        content=_content(parts),
-        reasoning=_joined_thoughts(first.reasoning, second.reasoning),
-        reasoning_content=_joined_thoughts(first.reasoning_content, second.reasoning_content),
-        tool_calls=first.tool_calls + second.tool_calls,
-    )
-
-
-def _joined_thoughts(*texts: str | None) -> str | None:
-    return "\n".join(text for text in texts if text) or None
-
-
-def _parts(content: str | tuple[Part, ...]) -> tuple[Part, ...]:
-    if isinstance(content, str):
-        return (TextPart(content),) if content else ()
-    return content
-
-
 def _function_tool(tool: Tool, profile: Profile) -> FunctionTool:
     return FunctionTool(Function(tool.name, tool.description, _parameters(tool, profile)))
 
@@ -185,7 +181,7 @@ def _parameters(tool: Tool, profile: Profile) -> dict[str, Any]:
 
 
 def _late_text(tool: Tool, profile: Profile) -> str:
-    if profile.late_tools == "list":
+    if profile.policy.late_tools == "list":
         return f"Loaded tool: {tool.name}"
     return json_text({"type": "function", "function": tool_definition(tool, _parameters(tool, profile))})
 
@@ -224,10 +220,6 @@ def _reasoning_fields(request: MessagesRequest, profile: Profile) -> dict[str, A
     return (
         {"reasoning": {"effort": level}} if profile.effort_field == "reasoning.effort" else {"reasoning_effort": level}
     )
-
-
-def _call_id(call_id: str, profile: Profile) -> str:
-    return nine_char_id(call_id) if profile.nine_char_ids else call_id
 
 
 def _given(value: float | int | None) -> Any:

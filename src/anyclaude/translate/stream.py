@@ -49,14 +49,14 @@ class Piece(Struct, frozen=True):
 
 
 class StreamTranslator:
-    """One answer. `start`, then `feed` each chunk, then `finish` once."""
+    """One answer. `start`, then `feed` each chunk, then `finish` once. `new_call_id` is given the server's own id."""
 
     def __init__(
         self,
         *,
         message_id: str,
         model: str,
-        new_call_id: Callable[[], str],
+        new_call_id: Callable[[str | None], str],
         stop_sequences: tuple[str, ...] = (),
     ) -> None:
         self._message = StartedMessage(message_id, model, Usage(input_tokens=0, output_tokens=0))

@@ -148,9 +148,18 @@ def decode_block(raw: msgspec.Raw, path: str) -> Block:
             return _tool_result(msgspec.json.decode(raw, type=_ToolResultWire), path)
         if kind in _KINDS:
             return msgspec.json.decode(raw, type=_KINDS[kind])
-        return OtherBlock(kind, msgspec.json.decode(raw, type=dict[str, Any]))
+        return _other(kind, msgspec.json.decode(raw, type=dict[str, Any]))
     except msgspec.ValidationError as error:
         raise bad_field(error, path) from None
+
+
+def _other(kind: str, fields: dict[str, Any]) -> Block:
+    """The client's announcement that one of `tools` joined (`tool_addition`) reads as a reference to it."""
+    match fields:
+        case {"type": "tool_addition", "tool": {"type": "tool_reference", "name": str(name)}}:
+            return ToolReferenceBlock(name)
+        case _:
+            return OtherBlock(kind, {key: value for key, value in fields.items() if key != "cache_control"})
 
 
 def _tool_result(wire: _ToolResultWire, path: str) -> ToolResultBlock:

@@ -1,0 +1,125 @@
+"""`anyclaude cache why [TURN]`: what changed in the prompt, and what that cost."""
+
+from typing import Any
+
+from anyclaude.cli.recorded import NOTHING, find_turn, open_history, sections_of_turn
+from anyclaude.cli.show import clock, counted, print_json
+from anyclaude.launch.arguments import CommandLine
+from anyclaude.paths import Folders
+from anyclaude.prompt.explain import Difference
+from anyclaude.prompt.why import Why, explain
+from anyclaude.telemetry.history import History
+from anyclaude.telemetry.turns import TurnRow
+
+_VERBS = {"changed": "changed", "added": "is new there", "removed": "is gone"}
+
+
+def why(line: CommandLine, folders: Folders) -> int:
+    history = open_history(folders)
+    if history is None:
+        print_json(None) if "--json" in line.flags else print(NOTHING)
+        return 0
+    with history:
+        found = explained(history, find_turn(history, line.operands[0] if line.operands else "last", line))
+    if "--json" in line.flags:
+        print_json(_fields(found))
+    else:
+        for text in _lines(found):
+            print(text)
+    return 0
+
+
+def explained(history: History, turn: TurnRow) -> Why:
+    earlier = history.turn(turn.compared_with) if turn.compared_with is not None else None
+    return explain(
+        turn,
+        sections_of_turn(history, turn),
+        earlier,
+        sections_of_turn(history, earlier) if earlier else [],
+        before=history.turn_before(turn),
+        after_compaction=earlier is not None and history.has_compaction(turn, since=earlier),
+    )
+
+
+def _fields(found: Why) -> dict[str, Any]:
+    turn = found.turn
+    return {
+        "turn": turn.id,
+        "session": turn.session,
+        "agent": turn.agent,
+        "model": turn.model,
+        "verdict": found.verdict,
+        "compared_with": found.compared_with,
+        "scope": found.scope,
+        "section": found.difference,
+        "sections": turn.n_sections,
+        "sections_new": found.n_new,
+        "tokens_prompt": turn.tokens_prompt,
+        "tokens_cached": turn.tokens_cached,
+        "tokens_could_be_cached": found.tokens_could,
+        "tokens_lost": found.tokens_lost,
+        "is_estimate": found.is_estimate,
+        "after_compaction": found.after_compaction,
+        "explanation": " ".join(_verdict(found)),
+    }
+
+
+def _lines(found: Why) -> list[str]:
+    turn = found.turn
+    agent = f", agent {turn.agent}" if turn.agent else ""
+    heading = (
+        f"turn {turn.id}, {clock(turn.started_at)}, {turn.request_class or 'request'} of session {turn.session}{agent}"
+    )
+    return [heading, *_verdict(found), *_figures(found)]
+
+
+def _verdict(found: Why) -> list[str]:
+    if found.verdict == "first":
+        return ["There is no earlier turn of this session or project whose prompt begins like this one."]
+    if found.verdict == "other_model":
+        return [
+            f"The turns before it in this session were another model's or server's; {found.turn.model} had none of it."
+        ]
+    whose = "this session" if found.scope == "session" else "this project"
+    compared = f"Compared with turn {found.compared_with} of {whose}: "
+    if found.difference is None:
+        return [f"{compared}the prompt only grew, by {found.n_new} of {counted(found.turn.n_sections, 'section')}."]
+    lines = [compared + _difference(found.difference)]
+    if found.after_compaction:
+        lines.append("The client summarised the conversation in between: it rewrote its own history.")
+    return lines
+
+
+def _difference(found: Difference) -> str:
+    place = ""
+    if found.change == "changed" and found.to_character:
+        place = f" between characters {found.from_character:,} and {found.to_character:,}"
+    before = f"{counted(found.n_shared, 'section')} before that ({found.n_shared_characters:,} characters) equal"
+    return f"{found.name} ({found.kind}) {_VERBS[found.change]}{place}; {before}."
+
+
+def _figures(found: Why) -> list[str]:
+    about = "about " if found.is_estimate else ""
+    how = "by its share of characters" if found.is_estimate else "as the server counted that turn's prompt"
+    lines = [f"  the prompt           {_tokens(found.turn.tokens_prompt)}"]
+    if found.tokens_could is not None:
+        lines.append(f"  could be cached      {about}{_tokens(found.tokens_could)}, {how}")
+    if found.tokens_lost:
+        lines.append(f"  lost by the change   about {_tokens(found.tokens_lost)}")
+    lines.append(f"  was cached           {_reported(found)}")
+    if found.kept_it is False:
+        lines.append("The server read again what had not changed: its cache was emptied or given to others (a restart,")
+        lines.append("other work in between), or its template writes earlier turns differently.")
+    return lines
+
+
+def _reported(found: Why) -> str:
+    return (
+        "not told by the server"
+        if found.tokens_cached is None
+        else f"{_tokens(found.tokens_cached)}, as the server told"
+    )
+
+
+def _tokens(count: int | None) -> str:
+    return "not told by the server" if count is None else f"{count:,} tokens"

@@ -1,0 +1,51 @@
+"""Traces, as commands name them: the ledger's number of the turn, a request id or its beginning, or `last`."""
+
+from pathlib import Path
+
+from anyclaude.cli.recorded import open_history
+from anyclaude.errors import UsageError
+from anyclaude.paths import Folders
+from anyclaude.telemetry.trace_files import Trace, TraceFolder, read_trace
+
+NOTHING = "nothing is traced yet; `anyclaude trace on` records every turn from then on"
+
+
+def find_trace(name: str, folders: Folders) -> Path:
+    """Raises UsageError."""
+    folder = TraceFolder(folders.traces)
+    files = folder.files()
+    if not files:
+        raise UsageError(NOTHING)
+    if name == "last":
+        return files[-1]
+    request_id = _request_of(int(name), folders) if name.isascii() and name.isdecimal() else name
+    found = folder.found(request_id if request_id.startswith("req_") else f"req_{request_id}")
+    if len(found) > 1:
+        raise UsageError(f"{name} is the beginning of {len(found)} request ids; give more of it")
+    if not found:
+        raise UsageError(f"there is no trace of turn {name}: `anyclaude trace ls` lists what was recorded")
+    return found[0]
+
+
+def load_trace(name: str, folders: Folders) -> Trace:
+    """Raises UsageError or TraceFailed."""
+    return read_trace(find_trace(name, folders))
+
+
+def turn_numbers(folders: Folders) -> dict[str, int]:
+    """The ledger's number of each request."""
+    history = open_history(folders)
+    if history is None:
+        return {}
+    with history:
+        return {row.request_id: row.id for row in history.turns() if row.id is not None}
+
+
+def _request_of(number: int, folders: Folders) -> str:
+    history = open_history(folders)
+    if history is not None:
+        with history:
+            row = history.turn(number)
+        if row is not None:
+            return row.request_id
+    raise UsageError(f"there is no turn {number} in the ledger; `anyclaude trace ls` lists what was recorded")

@@ -1,0 +1,348 @@
+"""The ledger as one process sees it; what other processes and disks do to it is in test_ledger_faults."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import asdict, replace
+
+from anyclaude.errors import LedgerFailed
+from anyclaude.prompt.canonical import canonical
+from anyclaude.prompt.sections import rows_of, sections_of
+from anyclaude.telemetry.history import History
+from anyclaude.telemetry.ledger import Ledger
+from anyclaude.wire.messages import decode_request
+from tests.support.gateway import request
+from tests.telemetry.rows import everything_in, lazily, record, recorded, sections, turn_row
+
+PROMISED = (
+    "id", "started_at", "session", "agent", "request_class", "project", "backend", "model", "tokens_prompt",
+    "tokens_cached", "tokens_prefilled", "tokens_out", "ttft_s", "duration_s", "stop_reason", "tool_calls", "repairs",
+    "error",
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Generator[Ledger]:
+    opened = Ledger(path)
+    yield opened
+    opened.close()
+
+
+def n_sections_in(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT count(*) FROM section").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_a_row_is_read_as_it_was_written(ledger: Ledger, path: Path) -> None:
+    given = turn_row(agent="helper", error="overloaded_error")
+    ledger.add(given, lazily("hello", "world!"))
+    ledger.close()
+    (found,) = recorded(path)
+
+    assert found == replace(given, id=1, n_characters=11, n_sections=2)
+    assert list(ledger.recent) == [found]
+
+
+def test_the_promised_names_hold_what_they_say(ledger: Ledger, path: Path) -> None:
+    record(ledger, "hello")
+    (found,) = recorded(path)
+
+    assert [asdict(found)[name] for name in PROMISED] == [
+        1, 1_800_000_000.5, "s", None, "main", "/p", "vllm", "m", 412, 380, 32, 21, 0.25, 2.5, "tool_use", 2, 1, None,
+    ]  # fmt: skip
+
+
+def test_what_a_backend_did_not_tell_is_null_and_not_zero(ledger: Ledger, path: Path) -> None:
+    untold = ("tokens_prompt", "tokens_cached", "tokens_prefilled", "tokens_out", "ttft_s", "stop_reason")
+    record(ledger, "hello", **dict.fromkeys(untold))
+    connection = sqlite3.connect(path)
+    (found,) = connection.execute(f"SELECT {', '.join(untold)} FROM turn").fetchall()
+    connection.close()
+
+    assert found == (None,) * 6
+    assert {asdict(recorded(path)[0])[name] for name in untold} == {None}
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        ("invalid_request_error: messages.3: the word marker", "invalid_request_error"),
+        ("overloaded_error: ", "overloaded_error"),
+        ("you said marker, did you not: no", "api_error"),
+        ("the client went away", "the client went away"),
+    ],
+)
+def test_of_an_error_only_its_kind_is_kept(ledger: Ledger, path: Path, error: str, kept: str) -> None:
+    record(ledger, "hello", error=error)
+
+    assert recorded(path)[0].error == kept
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("max_tokens", "max_tokens"), ("you said marker", "other")])
+def test_a_reason_to_stop_is_a_word_of_the_protocol(ledger: Ledger, path: Path, reason: str, kept: str) -> None:
+    record(ledger, "hello", stop_reason=reason)
+
+    assert recorded(path)[0].stop_reason == kept
+
+
+def test_no_word_of_a_prompt_or_of_a_server_is_in_any_file(ledger: Ledger, path: Path) -> None:
+    marker = "quetzal-3719"
+    call = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": f"/{marker}"}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": f"{marker} " * 100}
+    thinking = {"type": "thinking", "thinking": f"what is {marker}", "signature": marker}
+    body = request(
+        system=f"you know {marker}",
+        tools=[{"name": "Read", "description": f"reads {marker}", "input_schema": {"type": "object"}}],
+        messages=[
+            {"role": "user", "content": f"<system-reminder>{marker}</system-reminder> {marker}"},
+            {"role": "system", "content": f"the project is {marker}"},
+            {"role": "assistant", "content": [thinking, call]},
+            {"role": "user", "content": [result]},
+        ],
+    )
+    prompt = canonical(decode_request(json.dumps(body).encode()))
+    ledger.add(
+        turn_row(error=f"api_error: the server wrote {marker}", stop_reason=f"at {marker}"),
+        lambda: rows_of(sections_of(prompt)),
+    )
+    ledger.flush()
+    written = everything_in(path.parent)
+    ledger.close()
+    closed = everything_in(path.parent)
+
+    for data in (written, closed):
+        assert b"messages.1.tool_use.Read.1" in data
+        assert marker.encode() not in data
+        assert marker.encode("utf-16-le") not in data
+
+
+def test_equal_beginnings_are_stored_once(ledger: Ledger, path: Path) -> None:
+    record(ledger, "a", "b", "c")
+    record(ledger, "a", "b", "c", "d", session="other", project="/other", model="other")
+    record(ledger, "a", "b", "x", "d")
+    record(ledger, "b")
+
+    assert n_sections_in(path) == len(["a", "ab", "abc", "abcd", "abx", "abxd", "b"])
+
+
+def test_sections_are_read_as_they_were_written(ledger: Ledger, path: Path) -> None:
+    texts = ("a", "é" * 700, "", "long " * 300)
+    row = record(ledger, *texts)
+    assert row.id is not None
+    with History(path) as history:
+        assert history.sections(row.id) == list(sections(*texts))
+
+
+def test_a_prompt_without_sections_is_recorded_too(ledger: Ledger, path: Path) -> None:
+    first, second = record(ledger), record(ledger, "a")
+
+    assert (first.n_sections, second.compared_with) == (0, None)
+    with History(path) as history:
+        assert history.sections(1) == []
+
+
+def test_a_turn_is_compared_with_the_one_of_its_session_that_shares_most(ledger: Ledger) -> None:
+    record(ledger, "a", "b")
+    best = record(ledger, "a", "b", "c", "d")
+    record(ledger, "a", "x", "y", "z")
+    found = record(ledger, "a", "b", "c", "e")
+
+    assert (found.compared_with, found.n_shared) == (best.id, 3)
+
+
+def test_of_turns_that_share_the_same_the_newest_is_named(ledger: Ledger) -> None:
+    record(ledger, "a", "b", "c")
+    newer = record(ledger, "a", "b", "d")
+
+    assert record(ledger, "a", "b", "e").compared_with == newer.id
+
+
+def test_a_turn_of_its_own_session_goes_before_a_better_one_of_its_project(ledger: Ledger) -> None:
+    own = record(ledger, "a")
+    record(ledger, "a", "b", "c", session="other")
+    found = record(ledger, "a", "b", "c", "d")
+
+    assert (found.compared_with, found.n_shared) == (own.id, 1)
+
+
+def test_without_one_in_its_session_the_best_of_its_project_counts(ledger: Ledger) -> None:
+    record(ledger, "a", session="one")
+    best = record(ledger, "a", "b", session="two")
+    record(ledger, "z", session="new")
+    found = record(ledger, "a", "b", "c", session="new")
+
+    assert (found.compared_with, found.n_shared) == (best.id, 2)
+
+
+def test_an_agents_turns_are_not_those_of_its_session(ledger: Ledger) -> None:
+    record(ledger, "a", agent="one", project="/elsewhere")
+    record(ledger, "a", agent=None, project="/elsewhere")
+
+    assert record(ledger, "a", agent="two").compared_with is None
+    assert record(ledger, "a", agent="one").compared_with == 1
+
+
+@pytest.mark.parametrize("other", [{"model": "n"}, {"backend": "ollama"}, {"base_url": "http://two"}])
+def test_another_models_or_servers_turn_shares_nothing(ledger: Ledger, other: dict[str, str]) -> None:
+    record(ledger, "a", "b", **other)
+    found = record(ledger, "a", "b", "c")
+
+    assert (found.compared_with, found.n_shared) == (None, 0)
+
+
+def test_a_turn_that_failed_before_its_answer_left_nothing_to_share(ledger: Ledger) -> None:
+    read = record(ledger, "a", error="the client went away", ttft_s=0.5)
+    record(ledger, "a", "b", error="overloaded_error", ttft_s=None)
+
+    assert record(ledger, "a", "b").compared_with == read.id
+
+
+def test_of_turns_in_another_project_nothing_is_shared(ledger: Ledger) -> None:
+    record(ledger, "a", project="/one", session="one")
+
+    assert record(ledger, "a", project="/two", session="two").compared_with is None
+
+
+def test_a_branch_is_remembered_however_long_another_one_grows(ledger: Ledger) -> None:
+    side = record(ledger, "title", "words")
+    for n in range(1, 40):
+        record(ledger, *(f"part {k}" for k in range(n)))
+
+    assert record(ledger, "title", "more").compared_with == side.id
+    assert record(ledger, "part 0", "part 1", "another way").n_shared == 2
+
+
+def test_what_was_recorded_survives_a_restart(ledger: Ledger, path: Path) -> None:
+    record(ledger, "title", "words")
+    for n in range(1, 40):
+        record(ledger, *(f"part {k}" for k in range(n)))
+    ledger.close()
+    again = Ledger(path)
+    grown = record(again, *(f"part {k}" for k in range(41)))
+    fork = record(again, "title", "words", "more", session="fork")
+    again.close()
+
+    assert (grown.compared_with, grown.n_shared) == (40, 39)
+    assert (fork.compared_with, fork.n_shared) == (1, 2)
+    assert n_sections_in(path) == 2 + 41 + 1
+
+
+def test_the_newest_thousand_are_in_memory() -> None:
+    ledger = Ledger(None)
+    rows = [turn_row(f"req_{n}") for n in range(1200)]
+    for start in range(0, 1200, 400):  # as many as may wait
+        for row in rows[start : start + 400]:
+            ledger.add(row, lazily("a"))
+        ledger.flush()
+
+    assert [row.request_id for row in ledger.recent] == [f"req_{n}" for n in range(200, 1200)]
+    assert ledger.n_lost == 0
+    ledger.close()
+
+
+def test_closing_writes_what_waits(ledger: Ledger, path: Path) -> None:
+    for n in range(100):
+        ledger.add(turn_row(f"req_{n}"), lazily("a", str(n)))
+    ledger.close()
+    ledger.close()
+
+    assert [row.request_id for row in recorded(path)] == [f"req_{n}" for n in range(100)]
+
+
+def test_digests_are_made_by_the_writer(ledger: Ledger) -> None:
+    where: list[int] = []
+
+    def slowly() -> tuple[()]:
+        where.append(threading.get_ident())
+        return ()
+
+    ledger.add(turn_row(), slowly)
+    ledger.flush()
+
+    assert len(where) == 1
+    assert where != [threading.get_ident()]
+
+
+def test_a_turn_whose_sections_cannot_be_made_is_lost_alone(ledger: Ledger, path: Path) -> None:
+    ledger.add(turn_row("req_bad"), lambda: sections(str(1 // 0)))
+    record(ledger, "a", request_id="req_good")
+
+    assert [row.request_id for row in recorded(path)] == ["req_good"]
+    assert [row.request_id for row in ledger.recent] == ["req_bad", "req_good"]
+    assert ledger.n_lost == 1
+
+
+def test_old_turns_are_forgotten_with_the_sections_that_only_they_had(path: Path) -> None:
+    ledger = Ledger(path)
+    record(ledger, "a", "b", "old", started_at=1.0)
+    record(ledger, "gone", "too", started_at=2.0)
+    kept = record(ledger, "a", "b", "new", started_at=4e9)
+    ledger.put(lambda connection: _insert_heads(connection, {"old": 1.0, "new": 4e9}))
+    ledger.close()
+    again = Ledger(path, days=90)
+    heads = [row["session"] for row in again.read("SELECT session FROM head")]
+    again.close()
+
+    assert recorded(path) == [kept]
+    assert n_sections_in(path) == len(["a", "ab", "ab new"])
+    assert heads == ["new"]
+    with History(path) as history:
+        assert history.sections(3) == list(sections("a", "b", "new"))
+
+
+def _insert_heads(connection: sqlite3.Connection, used_at: dict[str, float]) -> None:
+    for session, at in used_at.items():
+        connection.execute("INSERT INTO head VALUES (?, '', '', '', '', ?, '')", (session, at))
+
+
+def test_nothing_young_is_forgotten(path: Path) -> None:
+    ledger = Ledger(path)
+    kept = record(ledger, "a", "b", started_at=4e9)
+    ledger.close()
+    Ledger(path, days=90).close()
+
+    assert recorded(path) == [kept]
+    assert n_sections_in(path) == 2
+
+
+def test_a_number_is_never_given_twice(path: Path) -> None:
+    ledger = Ledger(path)
+    record(ledger, "a", started_at=1.0)
+    ledger.close()
+    again = Ledger(path, days=90)
+
+    assert record(again, "a", started_at=4e9).id == 2
+    again.close()
+
+
+@pytest.mark.parametrize("what", ["link", "newer"])
+def test_a_file_that_is_not_ours_to_write_is_refused(path: Path, what: str) -> None:
+    if what == "link":
+        path.symlink_to(path.with_name("elsewhere"))
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 1000")
+        connection.close()
+
+    with pytest.raises(LedgerFailed):
+        Ledger(path)
+
+
+def test_without_a_file_everything_works_and_is_forgotten() -> None:
+    ledger = Ledger(None, days=90)
+    first = record(ledger, "a", started_at=4e9)
+
+    assert record(ledger, "a", "b").compared_with == first.id
+    ledger.close()
