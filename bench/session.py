@@ -56,8 +56,8 @@ def _answer(n: int, chance: random.Random) -> list[Message]:
 
 def _called(n: int, chance: random.Random) -> list[Message]:
     """Thinking, words and a call; then the result, now and then a long one."""
-    call = {"type": "tool_use", "id": f"toolu_{n:06}", "name": f"take_part_{n % _TOOLS}", "input": {"shelf": n}}
-    call["input"] |= {"labels": [_filler(chance, 60)], "where": _filler(chance, 80)}
+    given = {"shelf": n, "labels": [_filler(chance, 60)], "where": _filler(chance, 80)}
+    call = {"type": "tool_use", "id": f"toolu_{n:06}", "name": f"take_part_{n % _TOOLS}", "input": given}
     thinking = {"type": "thinking", "thinking": _filler(chance, 250), "signature": ""}
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": _filler(chance, 5000 if n % 8 == 0 else 700)}
     return [

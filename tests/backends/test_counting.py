@@ -273,19 +273,18 @@ def test_a_count_that_is_known_does_not_wait_behind_others(scripted: Start) -> N
     backend = scripted(script)
     counting = Counting(backend.url, "vllm")
 
-    async def run() -> Count:
-        await counting.of("known")
+    async def run() -> list[Count]:
+        found = [await counting.of("known")]
         async with anyio.create_task_group() as group:
             for n in range(AT_ONCE):
                 group.start_soon(counting.of, f"slow {n}")
-            await anyio.to_thread.run_sync(
-                lambda: [backend.arrived.acquire(timeout=LIMIT_S) for _ in range(AT_ONCE + 1)]
-            )
-            found = await counting.of("known")  # all the places are taken
+            for _ in range(1 + AT_ONCE):
+                await anyio.to_thread.run_sync(lambda: backend.arrived.acquire(timeout=LIMIT_S))
+            found.append(await counting.of("known"))  # all the places are taken
             let_go.set()
         return found
 
-    assert [anyio.run(run)] == measured(3)
+    assert anyio.run(run) == measured(3, 3)
 
 
 def test_a_long_prompts_tokens_are_read_to_the_last(scripted: Start) -> None:
@@ -349,3 +348,21 @@ def test_a_template_that_writes_everything_is_not_complained_of(
     backend = scripted(serving("llamacpp", llama_server(is_older=is_older)))
     assert counted(Counting(backend.url, "llamacpp"))[0].is_measured
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_a_template_that_could_not_be_seen_is_looked_at_again(
+    scripted: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    counting = serving("llamacpp", llama_server() | {RENDER: always({"prompt": "<s>"})})
+
+    def script(exchange: Exchange) -> None:
+        if exchange.path == RENDER and paths(backend).count(RENDER) == 1:
+            exchange.reset()
+        else:
+            counting(exchange)
+
+    backend = scripted(script)
+    assert counted(Counting(backend.url, "llamacpp"), "one", "two", "three") == measured(56, 56, 56)
+    assert paths(backend) == [RENDER, IN_ONE, RENDER, IN_ONE, IN_ONE]
+    kinds = "tool, system, preamble, text, thinking, tool_use, tool_result"
+    assert caplog.messages == [f"the chat template of scripted leaves out: {kinds}"]

@@ -1,15 +1,22 @@
-"""What every test with the real client needs: one launch in `-p` mode on a scripted server."""
+"""What every test with the real client needs: one launch on a scripted server, in `-p` mode or in a terminal."""
 
+import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from typing import Protocol
 
 import pytest
 
 from tests.support.backend import Script, ScriptedBackend
 from tests.support.home import Home
+from tests.support.terminal import Terminal
+
+PROMPT = "\N{HEAVY RIGHT-POINTING ANGLE QUOTATION MARK ORNAMENT}"
+CTRL_C, ENTER = "\x03", "\r"
 
 Scripted = Callable[[Script], ScriptedBackend]
+Open = Callable[..., Terminal]
 Done = subprocess.CompletedProcess[str]
 
 
@@ -29,3 +36,41 @@ def ask(home: Home) -> Ask:
         return home.run("-p", *arguments, "--mode", mode, "--base-url", backend.url, stdin=stdin, **environ)
 
     return run
+
+
+@pytest.fixture
+def terminal(home: Home) -> Generator[Open]:
+    """`anyclaude` in a terminal, at its prompt. The client's own first-run dialogs are answered beforehand."""
+    answered = {"hasCompletedOnboarding": True, "projects": {str(home.project): {"hasTrustDialogAccepted": True}}}
+    (home.root / "claude" / ".claude.json").write_text(json.dumps(answered))
+    with ExitStack() as stack:
+
+        def start(
+            backend: ScriptedBackend, *arguments: str, mode: str = "openai", rows: int = 40, columns: int = 110
+        ) -> Terminal:
+            command = home.command("--mode", mode, "--base-url", backend.url, *arguments)
+            made = Terminal(command, cwd=home.project, environment=home.environment, rows=rows, columns=columns)
+            stack.enter_context(made)
+            made.wait_until(has_prompt, what="the prompt")
+            return made
+
+        yield start
+
+
+def has_prompt(screen: str) -> bool:
+    """The box that takes what the person types, and the line below it that says in which mode."""
+    return PROMPT in screen and "manual mode" in screen
+
+
+def say(terminal: Terminal, words: str) -> None:
+    """Enter only when the words stand there: all in one go would be a paste."""
+    terminal.type(words)
+    terminal.wait_for(f"{PROMPT} {words}")
+    terminal.type(ENTER)
+
+
+def leave(terminal: Terminal) -> int:
+    terminal.type(CTRL_C)
+    terminal.wait_for("Press Ctrl-C again to exit")
+    terminal.type(CTRL_C)
+    return terminal.wait_for_end()

@@ -1,61 +1,17 @@
 """The real client on a real terminal, as a person uses it."""
 
-import json
 import threading
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.client.conftest import Scripted
+from tests.client.conftest import CTRL_C, ENTER, PROMPT, Open, Scripted, has_prompt, leave, say
 from tests.support import chat
-from tests.support.backend import Exchange, ScriptedBackend
+from tests.support.backend import Exchange
 from tests.support.home import Home
 from tests.support.script import in_order, results, words_of_person
-from tests.support.terminal import Terminal
 
-PROMPT = "\N{HEAVY RIGHT-POINTING ANGLE QUOTATION MARK ORNAMENT}"
-ESCAPE, CTRL_C, ENTER = "\x1b", "\x03", "\r"
+ESCAPE = "\x1b"
 LIMIT_S = 60.0
-
-Open = Callable[..., Terminal]
-
-
-@pytest.fixture
-def terminal(home: Home) -> Generator[Open]:
-    """`anyclaude` in a terminal, at its prompt. The client's own first-run dialogs are answered beforehand."""
-    answered = {"hasCompletedOnboarding": True, "projects": {str(home.project): {"hasTrustDialogAccepted": True}}}
-    (home.root / "claude" / ".claude.json").write_text(json.dumps(answered))
-    with ExitStack() as stack:
-
-        def start(backend: ScriptedBackend, *arguments: str, rows: int = 40, columns: int = 110) -> Terminal:
-            command = home.command("--mode", "openai", "--base-url", backend.url, *arguments)
-            made = Terminal(command, cwd=home.project, environment=home.environment, rows=rows, columns=columns)
-            stack.enter_context(made)
-            made.wait_until(has_prompt, what="the prompt")
-            return made
-
-        yield start
-
-
-def has_prompt(screen: str) -> bool:
-    """The box that takes what the person types, and the line below it that says in which mode."""
-    return PROMPT in screen and "manual mode" in screen
-
-
-def say(terminal: Terminal, words: str) -> None:
-    """Enter only when the words stand there: all in one go would be a paste."""
-    terminal.type(words)
-    terminal.wait_for(f"{PROMPT} {words}")
-    terminal.type(ENTER)
-
-
-def leave(terminal: Terminal) -> int:
-    terminal.type(CTRL_C)
-    terminal.wait_for("Press Ctrl-C again to exit")
-    terminal.type(CTRL_C)
-    return terminal.wait_for_end()
 
 
 def _wait_for_session_to_go(home: Home) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class _Author:
 @st.composite
 def conversations(draw: st.DrawFn, *, at_most: int = 4, with_empty_answers: bool = True) -> Conversation:
     """Requests that only append: tool loops, parallel calls, tools that load or join, blocks of ours, counters, which
-    the client leaves where they were, or keeps the newest of. An empty answer is one in which only we said something."""
+    the client leaves where they were, or keeps the newest of. In an empty answer only we said something."""
     author = _Author(draw)
     counters: Literal["none", "stay", "move"] = draw(st.sampled_from(("none", "stay", "move")))
     system = (f"{ATTRIBUTION} cc_version=2.1.330.{{}};", author.words(), author.words())

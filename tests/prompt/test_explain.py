@@ -97,6 +97,8 @@ def test_there_is_no_difference_only_where_one_is_a_prefix_of_the_other(
 
 A, B, C = (section(f"tools.{name}", f"{name} {'does things ' * 40}", "tool") for name in "ABC")
 S = section("system.0", "You are", "system")
+LATE = section("messages.2.late_tool.B.1", "B joined", "late_tool")
+WORDS = section("messages.3.text.0", "said")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,10 @@ S = section("system.0", "You are", "system")
         ((A, B, C, S), (A, C, S), "removed", "tools.B"),
         ((A, B, S), (A, replace(B, text="other"), S), "changed", "tools.B"),
         ((A, B, S), (A, C, S), "changed", "tools.C"),
-        ((A, S), (A, C, replace(S, text="You were")), "changed", "tools.C"),
+        ((A, S), (A, C, replace(S, text="You were")), "added", "tools.C"),
+        ((A, C, S), (A, replace(S, text="You were")), "removed", "tools.C"),
+        ((A, LATE), (A, WORDS), "removed", "messages.2.late_tool.B.1"),
+        ((A, WORDS), (A, LATE), "added", "messages.2.late_tool.B.1"),
     ],
 )
 def test_what_happened_is_told_by_what_is_still_there(

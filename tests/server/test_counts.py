@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.recorded import STREAMS, TRANSCRIPTS
 from tests.support import chat
 from tests.support.backend import Exchange, Script, ScriptedBackend
 from tests.support.counting import IN_ONE, RENDER, TOKENIZE, Routes, always, llama_server, paths, serving
@@ -119,3 +120,26 @@ def test_a_turn_that_failed_corrects_nothing(gateway: RunningGateway, scripted: 
     gateway.ask("POST", "/v1/messages", body, token=token)
     wait_until(lambda: gateway.gateway.ledger.recent, "the turn is recorded")
     assert asked(gateway, token, body).json == before
+
+
+def test_after_a_few_turns_of_the_real_server_the_next_ones_estimate_is_within_two_per_cent(
+    gateway: RunningGateway, mlx: str
+) -> None:
+    token = gateway.session(target(mlx, kind="mlx-lm")).token
+    texts = [stream.decode() for stream in STREAMS.values()]
+    body = request(
+        system=(TRANSCRIPTS / "vllm" / "SOURCE.md").read_text("utf-8"),
+        tools=[context(n)["tools"][0] for n in (11, 17)],
+        max_tokens=2,
+    )
+    off: list[float] = []
+    for n, text in enumerate(texts[:9]):
+        estimate = asked(gateway, token, body).json["input_tokens"]
+        usage = gateway.ask("POST", "/v1/messages", body, token=token).events[-2]["usage"]
+        wait_until(lambda n=n: len(gateway.gateway.ledger.recent) > n, "the turn is recorded")
+        off.append(abs(estimate / (usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)) - 1))
+        call = {"type": "tool_use", "id": f"toolu_{n}", "name": "Tool11", "input": {"path": text[:150]}}
+        result = {"type": "tool_result", "tool_use_id": f"toolu_{n}", "content": text[:1500]}
+        turns = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+        body = body | {"messages": [*body["messages"], *turns]}
+    assert max(off[4:]) < 0.02

@@ -309,7 +309,7 @@ def test_thirty_counts_at_once_and_a_turn_beside_them_are_answered(gateway: Runn
     with ThreadPoolExecutor(31) as pool:
         turn = pool.submit(gateway.ask, "POST", "/v1/messages", request(), token=token)
         counts = list(pool.map(count, range(30)))
-    assert len(set(counts)) == 1
+    assert len(set(counts)) <= 2  # before and after the turn beside them corrected the estimate
     assert turn.result().text == "ok"
 
 
@@ -409,4 +409,4 @@ def test_a_turn_that_waits_for_its_first_piece_is_shown(gateway: RunningGateway,
         assert (running["session"], running["is_answering"], running["n_read"]) == (session.id, False, None)
         go_on.set()
         assert turn.result(60).text == "ok"
-    assert gateway.gateway.statistics().running == ()
+    wait_until(lambda: not gateway.gateway.statistics().running, "the turn has ended")

@@ -9,6 +9,7 @@ from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.guard import MAX_BODY, OPEN
 from anyclaude.server.sessions import Sessions
+from anyclaude.telemetry.ledger import Ledger
 from tests.support import chat
 from tests.support.backend import Script, ScriptedBackend
 from tests.support.gateway import MANAGEMENT, RunningGateway, running_gateway, target
@@ -18,7 +19,9 @@ Start = Callable[[Script], ScriptedBackend]
 
 def _routes() -> Iterator[tuple[str, str]]:
     """Every method and path that the application answers."""
-    guard = build_app(Gateway(Sessions(None)), management_token="x", hosts=frozenset(), stop=lambda: None)
+    ledger = Ledger(None)
+    guard = build_app(Gateway(Sessions(None), ledger), management_token="x", hosts=frozenset(), stop=lambda: None)
+    ledger.close()
     for route in guard.app.routes:
         assert isinstance(route, Route)
         for method in sorted(route.methods or ()):
@@ -157,5 +160,5 @@ def test_a_token_is_never_logged(gateway: RunningGateway, scripted: Start, caplo
     with caplog.at_level("DEBUG"):
         body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "marker-secret-words"}]}
         gateway.ask("POST", "/v1/messages", body, token=session.token)
-    assert "turn 1" in caplog.text
+    assert "for scripted" in caplog.text
     assert not any(secret in caplog.text for secret in ("marker-secret", session.token, MANAGEMENT))

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.backend import Exchange, Script, ScriptedBackend
 from tests.support.gateway import Answer, RunningGateway, request, target
+from tests.support.wait import wait_until
 
 Start = Callable[[Script], ScriptedBackend]
 
@@ -49,7 +50,8 @@ def asked(gateway: RunningGateway, backend: ScriptedBackend, **fields: Any) -> A
 
 def test_a_turn_is_measured_by_what_the_server_told(gateway: RunningGateway, scripted: Start) -> None:
     asked(gateway, scripted(streams(START, BLOCK, DELTA, BLOCK_STOP, END, STOP)))
-    (row,) = gateway.gateway.turns.rows
+    wait_until(lambda: gateway.gateway.ledger.recent, "the turn is recorded")
+    (row,) = gateway.gateway.ledger.recent
     assert (row.tokens_prompt, row.tokens_cached, row.tokens_prefilled, row.tokens_out) == (7, None, None, 3)
     assert (row.stop_reason, row.tool_calls, row.error) == ("tool_use", 1, None)
     assert row.ttft_s is not None

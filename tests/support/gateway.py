@@ -61,9 +61,9 @@ class RunningGateway:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def session(self, target: Target) -> Session:
+    def session(self, target: Target, *, project: str = "/project", is_private: bool = False) -> Session:
         pid = os.getpid()
-        new = NewSession(pid=pid, pid_started=process_start(pid), project="/project", target=target)
+        new = NewSession(pid=pid, pid_started=process_start(pid), project=project, target=target, is_private=is_private)
         return self.gateway.sessions.add(new)
 
     def connect(self) -> http.client.HTTPConnection:

@@ -1,6 +1,7 @@
 """Made-up turns and sections: a section is known by its text, and its name by its place."""
 
 import hashlib
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,11 @@ def everything_in(folder: Path) -> bytes:
 
 def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def n_sections_in(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT count(*) FROM section").fetchone()[0]
+    finally:
+        connection.close()

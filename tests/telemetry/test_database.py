@@ -9,16 +9,11 @@ import pytest
 
 from anyclaude.errors import LedgerFailed
 from anyclaude.telemetry import database
-from anyclaude.telemetry.database import MIGRATIONS, connect, open_to_write
+from anyclaude.telemetry.database import MIGRATIONS, Transaction, connect, open_to_write
 from tests.telemetry.rows import digest_of, recorded, turn_row
 
 VERSIONS = Path(__file__).parent / "versions"
 GARBAGE = b"this was a database once\n" * 1000
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite3"
 
 
 @pytest.fixture
@@ -160,6 +155,21 @@ def test_a_second_damaged_file_does_not_take_the_place_of_the_first(path: Path) 
     assert path.with_name("ledger.sqlite3.damaged-2").read_bytes() == GARBAGE * 2
 
 
+def test_the_log_of_a_damaged_file_goes_with_it(path: Path) -> None:
+    other = open_to_write(path)  # as long as it is open, there is a log
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(GARBAGE)
+    again = open_to_write(path)
+    again.execute("INSERT INTO calibration VALUES ('', '', '', '')")
+
+    assert path.with_name("ledger.sqlite3.damaged-1-wal").exists()
+    again.close()
+    other.close()
+    connection = connect(path)
+    assert len(connection.execute("SELECT * FROM calibration").fetchall()) == 1
+    connection.close()
+
+
 def test_a_command_that_only_reads_leaves_a_damaged_file_where_it_is(path: Path) -> None:
     path.write_bytes(GARBAGE)
 
@@ -187,6 +197,23 @@ def test_a_suspect_file_is_read_to_its_last_page(path: Path) -> None:
     open_to_write(path, is_suspect=True).close()
 
     assert path.with_name("ledger.sqlite3.damaged-1").read_bytes() == data
+
+
+def test_a_transaction_whose_end_fails_leaves_nothing_behind(path: Path) -> None:
+    """Without a log, which some file systems do not allow, a reader keeps a COMMIT from happening."""
+    writer, reader = (sqlite3.connect(path, isolation_level=None, timeout=0) for _ in range(2))
+    writer.execute("CREATE TABLE word (a)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM word").fetchall()
+    with pytest.raises(sqlite3.OperationalError, match="locked"), Transaction(writer):
+        writer.execute("INSERT INTO word VALUES ('lost')")
+    reader.execute("COMMIT")
+    with Transaction(writer):
+        writer.execute("INSERT INTO word VALUES ('kept')")
+
+    assert reader.execute("SELECT * FROM word").fetchall() == [("kept",)]
+    writer.close()
+    reader.close()
 
 
 # Six processes wait for one moment, then open the same file and write a row each; a new file in every round.

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,37 +12,21 @@ from msgspec.structs import asdict, replace
 from anyclaude.errors import LedgerFailed
 from anyclaude.prompt.canonical import canonical
 from anyclaude.prompt.sections import rows_of, sections_of
+from anyclaude.telemetry.behind import WAITING
 from anyclaude.telemetry.history import History
 from anyclaude.telemetry.ledger import Ledger
 from anyclaude.wire.messages import decode_request
-from tests.support.gateway import request
-from tests.telemetry.rows import everything_in, lazily, record, recorded, sections, turn_row
+from tests.support import chat
+from tests.support.backend import Script, ScriptedBackend
+from tests.support.gateway import request, running_gateway, target
+from tests.support.script import in_order
+from tests.telemetry.rows import everything_in, lazily, n_sections_in, record, recorded, sections, turn_row
 
 PROMISED = (
     "id", "started_at", "session", "agent", "request_class", "project", "backend", "model", "tokens_prompt",
     "tokens_cached", "tokens_prefilled", "tokens_out", "ttft_s", "duration_s", "stop_reason", "tool_calls", "repairs",
     "error",
 )  # fmt: skip
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite3"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Generator[Ledger]:
-    opened = Ledger(path)
-    yield opened
-    opened.close()
-
-
-def n_sections_in(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute("SELECT count(*) FROM section").fetchone()[0]
-    finally:
-        connection.close()
 
 
 def test_a_row_is_read_as_it_was_written(ledger: Ledger, path: Path) -> None:
@@ -128,6 +112,34 @@ def test_no_word_of_a_prompt_or_of_a_server_is_in_any_file(ledger: Ledger, path:
         assert marker.encode("utf-16-le") not in data
 
 
+def test_what_a_gateway_records_has_every_figure_and_no_word(
+    path: Path, scripted: Callable[[Script], ScriptedBackend]
+) -> None:
+    marker = "quetzal-3719"
+    backend = scripted(
+        in_order(
+            chat.call("Read", {"path": f"/{marker}"}, call_id="call_1"),
+            lambda exchange: exchange.json(500, {"error": {"message": f"cannot read {marker}", "type": marker}}),
+        )
+    )
+    with running_gateway(Ledger(path)) as gateway:
+        session = gateway.session(target(backend.url))
+        for words in (marker, f"{marker} again"):
+            gateway.ask("POST", "/v1/messages", request(words, system=marker), token=session.token,
+                        x_claude_code_session_id="told", x_claude_code_request_class="main")  # fmt: skip
+    read, failed = recorded(path)
+
+    assert marker.encode() not in everything_in(path.parent)
+    assert (read.session, read.launch, read.project, read.request_class) == ("told", session.id, "/project", "main")
+    assert (read.backend, read.base_url, read.model) == ("openai", backend.url, "scripted")
+    assert (read.tokens_prompt, read.tokens_cached, read.tokens_prefilled, read.tokens_out) == (1000, 900, 100, 5)
+    assert (read.stop_reason, read.tool_calls, read.repairs, read.error) == ("tool_use", 1, 0, None)
+    assert (read.ttft_s or 0) <= read.duration_s
+    assert (failed.tokens_prompt, failed.tokens_cached, failed.ttft_s, failed.stop_reason) == (None,) * 4
+    assert failed.error == "api_error"
+    assert (failed.compared_with, failed.n_shared) == (read.id, 1)
+
+
 def test_equal_beginnings_are_stored_once(ledger: Ledger, path: Path) -> None:
     record(ledger, "a", "b", "c")
     record(ledger, "a", "b", "c", "d", session="other", project="/other", model="other")
@@ -153,92 +165,6 @@ def test_a_prompt_without_sections_is_recorded_too(ledger: Ledger, path: Path) -
         assert history.sections(1) == []
 
 
-def test_a_turn_is_compared_with_the_one_of_its_session_that_shares_most(ledger: Ledger) -> None:
-    record(ledger, "a", "b")
-    best = record(ledger, "a", "b", "c", "d")
-    record(ledger, "a", "x", "y", "z")
-    found = record(ledger, "a", "b", "c", "e")
-
-    assert (found.compared_with, found.n_shared) == (best.id, 3)
-
-
-def test_of_turns_that_share_the_same_the_newest_is_named(ledger: Ledger) -> None:
-    record(ledger, "a", "b", "c")
-    newer = record(ledger, "a", "b", "d")
-
-    assert record(ledger, "a", "b", "e").compared_with == newer.id
-
-
-def test_a_turn_of_its_own_session_goes_before_a_better_one_of_its_project(ledger: Ledger) -> None:
-    own = record(ledger, "a")
-    record(ledger, "a", "b", "c", session="other")
-    found = record(ledger, "a", "b", "c", "d")
-
-    assert (found.compared_with, found.n_shared) == (own.id, 1)
-
-
-def test_without_one_in_its_session_the_best_of_its_project_counts(ledger: Ledger) -> None:
-    record(ledger, "a", session="one")
-    best = record(ledger, "a", "b", session="two")
-    record(ledger, "z", session="new")
-    found = record(ledger, "a", "b", "c", session="new")
-
-    assert (found.compared_with, found.n_shared) == (best.id, 2)
-
-
-def test_an_agents_turns_are_not_those_of_its_session(ledger: Ledger) -> None:
-    record(ledger, "a", agent="one", project="/elsewhere")
-    record(ledger, "a", agent=None, project="/elsewhere")
-
-    assert record(ledger, "a", agent="two").compared_with is None
-    assert record(ledger, "a", agent="one").compared_with == 1
-
-
-@pytest.mark.parametrize("other", [{"model": "n"}, {"backend": "ollama"}, {"base_url": "http://two"}])
-def test_another_models_or_servers_turn_shares_nothing(ledger: Ledger, other: dict[str, str]) -> None:
-    record(ledger, "a", "b", **other)
-    found = record(ledger, "a", "b", "c")
-
-    assert (found.compared_with, found.n_shared) == (None, 0)
-
-
-def test_a_turn_that_failed_before_its_answer_left_nothing_to_share(ledger: Ledger) -> None:
-    read = record(ledger, "a", error="the client went away", ttft_s=0.5)
-    record(ledger, "a", "b", error="overloaded_error", ttft_s=None)
-
-    assert record(ledger, "a", "b").compared_with == read.id
-
-
-def test_of_turns_in_another_project_nothing_is_shared(ledger: Ledger) -> None:
-    record(ledger, "a", project="/one", session="one")
-
-    assert record(ledger, "a", project="/two", session="two").compared_with is None
-
-
-def test_a_branch_is_remembered_however_long_another_one_grows(ledger: Ledger) -> None:
-    side = record(ledger, "title", "words")
-    for n in range(1, 40):
-        record(ledger, *(f"part {k}" for k in range(n)))
-
-    assert record(ledger, "title", "more").compared_with == side.id
-    assert record(ledger, "part 0", "part 1", "another way").n_shared == 2
-
-
-def test_what_was_recorded_survives_a_restart(ledger: Ledger, path: Path) -> None:
-    record(ledger, "title", "words")
-    for n in range(1, 40):
-        record(ledger, *(f"part {k}" for k in range(n)))
-    ledger.close()
-    again = Ledger(path)
-    grown = record(again, *(f"part {k}" for k in range(41)))
-    fork = record(again, "title", "words", "more", session="fork")
-    again.close()
-
-    assert (grown.compared_with, grown.n_shared) == (40, 39)
-    assert (fork.compared_with, fork.n_shared) == (1, 2)
-    assert n_sections_in(path) == 2 + 41 + 1
-
-
 def test_the_newest_thousand_are_in_memory() -> None:
     ledger = Ledger(None)
     rows = [turn_row(f"req_{n}") for n in range(1200)]
@@ -259,6 +185,23 @@ def test_closing_writes_what_waits(ledger: Ledger, path: Path) -> None:
     ledger.close()
 
     assert [row.request_id for row in recorded(path)] == [f"req_{n}" for n in range(100)]
+
+
+def test_a_turn_that_is_too_much_to_write_is_in_memory_all_the_same(ledger: Ledger) -> None:
+    may_end = threading.Event()
+    ledger.put(lambda _: assert_set(may_end))
+    while not ledger.n_lost:
+        ledger.add(turn_row("req_waits"), lazily("a"))
+    assert [row.request_id for row in ledger.recent] == ["req_waits"]
+    may_end.set()
+    ledger.flush()
+
+    assert WAITING <= len(ledger.recent) <= WAITING + 2
+    assert ledger.n_lost == 1
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(60)
 
 
 def test_digests_are_made_by_the_writer(ledger: Ledger) -> None:

@@ -20,11 +20,6 @@ LIMIT_S = 120.0
 PAGE_BYTES = 4096
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite3"
-
-
 @contextmanager
 def locked(path: Path) -> Generator[None]:
     """Another connection holds the file for itself."""

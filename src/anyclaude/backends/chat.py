@@ -96,18 +96,24 @@ class ChatBackend:
         probed, key = self._knowledge.counts.probed, key_of(self._target, turn.model)
         if not self._tokenizer.renders or key in probed:
             return
-        probed.add(key)
+        probed.add(key)  # before the answer, so that others do not ask too
+        is_answered = False
+        try:
+            if kinds := await self._dropped_kinds(turn, profile):
+                log.warning("the chat template of %s leaves out: %s", turn.model, ", ".join(kinds))
+            is_answered = True
+        except NotCounted:
+            is_answered = True
+        except ApiError as error:
+            log.debug("the chat template of %s was not seen: %s", turn.model, error)
+        finally:
+            if not is_answered:
+                probed.discard(key)
+
+    async def _dropped_kinds(self, turn: Turn, profile: Profile) -> tuple[str, ...]:
         prompt = specimen()
         _, body = self._request(replace(turn, prompt=prompt), profile)
-        try:
-            rendering = await self._tokenizer.rendering(body)
-        except NotCounted:
-            return
-        except ApiError:
-            probed.discard(key)
-            return
-        if kinds := left_out(prompt, rendering):
-            log.warning("the chat template of %s leaves out: %s", turn.model, ", ".join(kinds))
+        return left_out(prompt, await self._tokenizer.rendering(body))
 
     async def _post(self, path: str, body: bytes) -> bytes:
         return await asked(self._clients, self._place, f"{self._root}{path}", body, self._headers())

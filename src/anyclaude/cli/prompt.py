@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from anyclaude.backends.estimate import Calibration, amounts_of
@@ -85,7 +84,7 @@ def _two_turns(line: CommandLine, history: History) -> tuple[TurnRow, TurnRow]:
 def _lines_of(history: History, turn: TurnRow) -> list[Line]:
     sections = sections_of_turn(history, turn)
     saved = history.calibration(turn)
-    calibration = msgspec.json.decode(saved, type=Calibration) if saved else Calibration.fresh()
+    calibration = Calibration.read(saved) if saved else Calibration.fresh()
     costs = [_cost(calibration, section) for section in sections]
     scale = turn.tokens_prompt / sum(costs) if turn.tokens_prompt and sum(costs) else 1.0
     return [

@@ -57,10 +57,9 @@ def replay(line: CommandLine, settings: Settings, folders: Folders, environ: Map
     turn = turn_of(found, choice, is_named=settings.model is not None)
     events = asyncio.run(_events(turn, choice.target))
     before, now = answer_of(found.events), answer_of(events)
-    whole_s = found.end.duration_s if found.end else before.last_s
     rows = (
-        _result(before, found.header.model, f"{found.header.backend} at {found.header.base_url}", whole_s),
-        _result(now, turn.model, f"{choice.target.kind} at {choice.target.base_url}", now.last_s),
+        _result(before, found.header.model, f"{found.header.backend} at {found.header.base_url}"),
+        _result(now, turn.model, f"{choice.target.kind} at {choice.target.base_url}"),
     )
     same = {"text": before.text == now.text, "tool_calls": before.calls == now.calls}
     if "--json" in line.flags:
@@ -135,12 +134,12 @@ class _ProgressLine:
             print(file=sys.stderr)
 
 
-def _result(answer: Answer, model: str, server: str, whole_s: float | None) -> Result:
+def _result(answer: Answer, model: str, server: str) -> Result:
     return Result(
         model=model,
         server=server,
         first_s=answer.first_s,
-        whole_s=whole_s,
+        whole_s=answer.last_s,
         tokens_prompt=answer.tokens.prompt,
         tokens_cached=answer.tokens.cached,
         tokens_out=answer.tokens.out,

@@ -20,6 +20,7 @@ from anyclaude.prompt.sections import Section
 from anyclaude.routing.choose import prompt_for, sections_for
 from anyclaude.telemetry.trace_files import Summary, Trace, TraceFolder, read_trace, summary_of
 
+_NONE = "/dev/null"  # as git writes it
 Pair = tuple[Section | None, Section | None]
 
 
@@ -113,7 +114,9 @@ def _key(section: Section) -> tuple[str, str, str]:
 
 def _change(before: Section | None, after: Section | None) -> Change:
     old, new = (section.name if section else None for section in (before, after))
-    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{old or '-'}", f"b/{new or '-'}", lineterm="")
+    lines = difflib.unified_diff(
+        _lines(before), _lines(after), f"a/{old}" if old else _NONE, f"b/{new}" if new else _NONE, lineterm=""
+    )
     return Change(old, new, tuple(lines) or (f"{new}: the same words in another role",))
 
 

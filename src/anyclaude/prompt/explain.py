@@ -12,6 +12,8 @@ from anyclaude.telemetry.sections import SPAN, SectionRow
 
 Change = Literal["changed", "added", "removed"]
 
+_ROOMS = ("tools", "system", "preamble", "messages")
+
 
 class Difference(Struct, frozen=True):
     """The first section that differs. `name` and `kind` are the later prompt's, or the earlier's where it is removed.
@@ -64,7 +66,15 @@ def _change(earlier: Sequence[SectionRow], later: Sequence[SectionRow]) -> Chang
         return "added"
     if later[0].digest in {section.digest for section in earlier}:
         return "removed"
-    return "changed"
+    before, after = _place(earlier[0]), _place(later[0])
+    return "changed" if before == after else "removed" if before < after else "added"
+
+
+def _place(section: SectionRow) -> tuple[int, int]:
+    """The room that a section stands in, and which system text or message it is."""
+    room, _, rest = section.name.partition(".")
+    number = rest.partition(".")[0]
+    return _ROOMS.index(room), int(number) if room != "tools" else 0
 
 
 def _where(before: SectionRow, after: SectionRow) -> tuple[int, int]:

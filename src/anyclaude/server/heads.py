@@ -1,5 +1,6 @@
 """The heads of all conversations, by session, agent and entry point; they outlive the server, in the ledger's file."""
 
+import contextlib
 import sqlite3
 import time
 
@@ -34,12 +35,11 @@ class Heads:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         query = "SELECT * FROM (SELECT * FROM head ORDER BY used_at DESC LIMIT ?) ORDER BY used_at"
-        self._known = {
-            Owner(row["session"], row["agent"], row["entrypoint"]): Known(
-                row["project"], row["origin"], _decode(row["heads"])
-            )
-            for row in ledger.read(query, _KEPT)
-        }
+        self._known: dict[Owner, Known] = {}
+        for row in ledger.read(query, _KEPT):
+            with contextlib.suppress(msgspec.MsgspecError):  # what cannot be read begins anew
+                known = Known(row["project"], row["origin"], _decode(row["heads"]))
+                self._known[Owner(row["session"], row["agent"], row["entrypoint"])] = known
 
     def head(
         self, owner: Owner, project: str, request: MessagesRequest, *, teaches: bool, is_private: bool = False

@@ -57,6 +57,8 @@ class Match(Struct, frozen=True):
 
 
 class Branches:
+    """Of one connection. They stand newest first, so that of equals the first is the best."""
+
     def __init__(self) -> None:
         self._known: dict[Scope, list[Branch]] = {}
         self._version: int | None = None
@@ -67,11 +69,11 @@ class Branches:
         version = connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self._version = version
-            self.forget()
+            self._known.clear()
         for scope in _scopes(row):
             matches = [_match(branch, digests) for branch in self._of(connection, scope)]
             if any(match.ids for match in matches):
-                return max(matches, key=lambda match: (match.n_shared, match.turn))
+                return max(matches, key=lambda match: match.n_shared)
         return None
 
     def add(self, row: TurnRow, digests: tuple[bytes, ...], ids: tuple[int, ...]) -> None:
@@ -83,9 +85,6 @@ class Branches:
             if (known := self._known.get(scope)) is not None:
                 others = [each for each in known if each.ids != ids[: len(each.ids)]]
                 self._known[scope] = [branch, *others][: scope.limit]
-
-    def forget(self) -> None:
-        self._known.clear()
 
     def _of(self, connection: sqlite3.Connection, scope: Scope) -> list[Branch]:
         known = self._known.pop(scope, None)

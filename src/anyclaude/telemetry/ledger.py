@@ -84,8 +84,7 @@ class Ledger:
             if not is_damage(error) or self._path is None:
                 raise
         self._connection.close()
-        self._branches.forget()
-        self._connection = open_to_write(self._path, is_suspect=True)
+        self._connection, self._branches = open_to_write(self._path, is_suspect=True), Branches()
         with Transaction(self._connection):
             return write(self._connection)
 

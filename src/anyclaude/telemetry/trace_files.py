@@ -148,9 +148,12 @@ class TraceFolder:
                 path.unlink(missing_ok=True)
 
     def make_room(self, n_bytes: int, *, keep: Collection[Path]) -> bool:
-        """Whether so many bytes more fit in the budget, once the oldest but those in `keep` are deleted."""
+        """Whether so many bytes more fit in the budget, once the oldest but those in `keep` are deleted. None is where
+        that would not help."""
         budget = self.limits.budget_bytes
         sizes = {path: _size(path) for path in self.files()}
+        if sum(size for path, size in sizes.items() if path in keep) + n_bytes > budget:
+            return False
         total = sum(sizes.values())
         for path, size in sizes.items():
             if total + n_bytes <= budget:
@@ -158,7 +161,7 @@ class TraceFolder:
             if path not in keep:
                 path.unlink(missing_ok=True)
                 total -= size
-        return total + n_bytes <= budget
+        return True
 
 
 def read_trace(path: Path) -> Trace:

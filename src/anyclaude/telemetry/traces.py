@@ -4,8 +4,9 @@ No request waits for one. Secrets are taken out before anything is written, and 
 that a crash leaves what was there.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -33,8 +34,8 @@ class Traces:
     def __init__(self, folder: Path, *, secrets: Iterable[str] = ()) -> None:
         self._folder = TraceFolder(folder)
         self._secrets = tuple(secrets)
-        self._open: set[Path] = set()
-        self._behind = WriteBehind(f"the traces in {folder}", at_end=lambda: None)
+        self._open: dict[Path, _Writer] = {}
+        self._behind = WriteBehind(f"the traces in {folder}", at_end=self._leave)
         self._behind.put(self._folder.expire)
 
     @property
@@ -61,6 +62,11 @@ class Traces:
     def close(self) -> None:
         """Writes what waits. Safe to call twice."""
         self._behind.close()
+
+    def _leave(self) -> None:
+        """What still runs stays unfinished."""
+        for writer in tuple(self._open.values()):
+            writer.close()
 
 
 class RunningTrace:
@@ -92,7 +98,7 @@ class RunningTrace:
 class _Writer:
     """Used by the writing thread alone. After a failure the rest of this trace is left out."""
 
-    def __init__(self, folder: TraceFolder, path: Path, redactor: Redactor, all_open: set[Path]) -> None:
+    def __init__(self, folder: TraceFolder, path: Path, redactor: Redactor, all_open: "dict[Path, _Writer]") -> None:
         self._folder = folder
         self._path = path
         self._redactor = redactor
@@ -109,53 +115,59 @@ class _Writer:
         self._make_room(len(data))  # before there is an empty file
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
         self._file = open(os.open(self._path, flags, 0o600), "wb", buffering=0)  # noqa: PTH123, SIM115
-        self._open.add(self._path)
-        self._put_down(data)
+        self._open[self._path] = self
+        with self._closed_on_failure() as file:
+            _write_all(file, data)
 
     def write(self, events: list[tuple[float, Seen]]) -> None:
         if self._file is not None:
-            self._write(self._pieces.feed([event_of(at_s, seen) for at_s, seen in events]))
+            with self._closed_on_failure() as file:
+                self._append(file, _lines(self._pieces.feed([event_of(at_s, seen) for at_s, seen in events])))
 
     def end(self, row: TurnRow) -> None:
         if self._file is not None:
-            self._write(self._pieces.finish())
-            self._put_down(self._line({"end": row}))
-            self._close()
+            with self._closed_on_failure() as file:
+                self._append(file, _lines(self._pieces.finish()) + self._line({"end": row}))
+            self.close()
 
-    def _write(self, events: list[TraceEvent]) -> None:
-        data = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-        if not data:
-            return
-        try:
+    def _append(self, file: BinaryIO, data: bytes) -> None:
+        if data:
             self._make_room(len(data))
-        except TraceFailed:
-            self._close()
-            raise
-        self._put_down(data)
+            _write_all(file, data)
 
-    def _put_down(self, data: bytes) -> None:
+    @contextlib.contextmanager
+    def _closed_on_failure(self) -> Generator[BinaryIO]:
         assert self._file is not None
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            yield self._file
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def _make_room(self, n_bytes: int) -> None:
         if not self._folder.make_room(n_bytes, keep=self._open):
             raise TraceFailed("the turns that run now are larger than the budget (setting trace_budget_mb)")
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
-            self._open.discard(self._path)
+            self._open.pop(self._path, None)
 
     def _line(self, value: Any) -> bytes:
         """One line of JSON without a secret."""
         return msgspec.json.encode(self._redactor.value(msgspec.to_builtins(value))) + b"\n"
+
+
+def _lines(events: list[TraceEvent]) -> bytes:
+    return b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Without a buffer in between, which would be lost with the process."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def event_of(at_s: float, seen: Seen) -> TraceEvent:
