@@ -13,6 +13,7 @@ from tests.support.recorded_session import (
     assert_grew,
     assert_only_grew,
     bodies,
+    n_shared,
     recorded,
     why,
 )
@@ -86,6 +87,24 @@ def test_continue_in_the_terminal_after_p_goes_on_where_it_was(
     assert len({turn.row.session for turn in turns}) == 1
     assert_only_grew(turns)
     assert_each_extends(bodies(backend))
+
+
+def test_a_new_session_in_the_terminal_has_other_tools_than_one_of_p_and_they_are_named(
+    ask: Ask, terminal: Open, home: Home, scripted: Scripted
+) -> None:
+    backend = scripted(in_order(*answers(4)))
+    ask(backend, "one")
+    talk(terminal(backend), ("two", "answer 1"))
+    ask(backend, "three")
+    talk(terminal(backend), ("four", "answer 3"))
+    by_p, in_terminal, by_p_again, in_terminal_again = recorded(home, 4)
+    told = why(home, in_terminal)
+    assert (told["verdict"], told["compared_with"]) == ("changed", by_p.row.id)
+    assert (told["section"]["change"], told["section"]["name"]) == ("changed", "tools.Agent")
+    for earlier, later in ((by_p, by_p_again), (in_terminal, in_terminal_again)):
+        assert later.row.compared_with == earlier.row.id
+        assert n_shared(earlier, later) == len(earlier.sections) - 1  # each kind of session has its own head
+        assert why(home, later)["section"]["name"] == later.names[-1]
 
 
 class TwoModels(ScriptedBackend):

@@ -84,6 +84,31 @@ def test_the_turn_before_is_the_sessions_and_the_agents_own(history: History) ->
     assert before == {1: None, 2: None, 3: None, 4: None, 5: turns[1]}
 
 
+def test_a_turn_alike_is_the_newest_that_the_same_server_read_for_that_project_and_class(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(path)
+    alike = record(ledger, "a", session="one")
+    for differs in (
+        {"project": "/q"},
+        {"model": "n"},
+        {"base_url": "http://two"},
+        {"request_class": "auxiliary"},
+        {"agent": "helper"},
+        {"error": "overloaded_error", "ttft_s": None},
+    ):
+        record(ledger, "a", session="one", **differs)
+    record(ledger, session="one")
+    last = record(ledger, "b", session="two")
+    helper = record(ledger, "b", session="two", agent="other")
+    ledger.close()
+    with History(path) as history:
+        assert history.turn_alike(last) == alike
+        assert history.turn_alike(alike) is None
+        found = history.turn_alike(helper)
+        assert found is not None
+        assert found.agent == "helper"
+
+
 def test_a_compaction_is_seen_between_two_turns_only(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     ledger = Ledger(path)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict, replace
 
-from anyclaude.errors import LedgerFailed
 from anyclaude.prompt.canonical import canonical
 from anyclaude.prompt.sections import rows_of, sections_of
 from anyclaude.telemetry.behind import WAITING
@@ -271,16 +270,27 @@ def test_a_number_is_never_given_twice(path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["link", "newer"])
-def test_a_file_that_is_not_ours_to_write_is_refused(path: Path, what: str) -> None:
+def test_a_file_that_is_not_ours_to_write_is_left_alone_and_everything_works(
+    path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = path.with_name("elsewhere")
     if what == "link":
-        path.symlink_to(path.with_name("elsewhere"))
+        path.symlink_to(elsewhere)
     else:
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA user_version = 1000")
         connection.close()
+    before = path.lstat()
+    ledger = Ledger(path)
+    first = record(ledger, "a")
 
-    with pytest.raises(LedgerFailed):
-        Ledger(path)
+    assert record(ledger, "a", "b").compared_with == first.id
+    assert (path.lstat().st_size, path.lstat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert not elsewhere.exists()
+    (said,) = (each.getMessage() for each in caplog.records)
+    assert said.startswith("turns are kept in memory only, because ")
+    assert ("is a link" if what == "link" else "a newer anyclaude") in said
+    ledger.close()
 
 
 def test_without_a_file_everything_works_and_is_forgotten() -> None:

@@ -168,6 +168,19 @@ def test_an_unknown_block_is_kept_whole() -> None:
     assert block_of(fields) == OtherBlock("server_tool_use", fields)
 
 
+def test_an_unknown_block_reads_the_same_wherever_the_client_puts_its_cache_control() -> None:
+    fields = {"type": "server_tool_use", "id": "x"}
+    assert block_of(fields | {"cache_control": {"type": "ephemeral"}}) == OtherBlock("server_tool_use", fields)
+
+
+def test_a_tool_that_the_client_announces_is_a_reference_to_it() -> None:
+    tool = {"type": "tool_reference", "name": "AskUserQuestion"}
+    announced = block_of({"type": "tool_addition", "tool": tool, "cache_control": {"type": "ephemeral"}})
+    assert announced == ToolReferenceBlock("AskUserQuestion")
+    defined = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"name": "Later"}}}
+    assert block_of(defined) == OtherBlock("tool_addition", defined)  # by value: nothing of it is lost
+
+
 def test_unknown_fields_are_tolerated_at_every_level() -> None:
     request = decode_request(
         body(

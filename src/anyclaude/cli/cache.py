@@ -30,15 +30,24 @@ def why(line: CommandLine, folders: Folders) -> int:
 
 
 def explained(history: History, turn: TurnRow) -> Why:
-    earlier = history.turn(turn.compared_with) if turn.compared_with is not None else None
+    before = history.turn_before(turn)
+    earlier = _earlier(history, turn, before)
     return explain(
         turn,
         sections_of_turn(history, turn),
         earlier,
         sections_of_turn(history, earlier) if earlier else [],
-        before=history.turn_before(turn),
+        before=before,
         after_compaction=earlier is not None and history.has_compaction(turn, since=earlier),
     )
+
+
+def _earlier(history: History, turn: TurnRow, before: TurnRow | None) -> TurnRow | None:
+    """What the ledger compared it with. Where no turn begins like it, the newest of its kind: a change may stand in the
+    very first section, too."""
+    if turn.compared_with is not None:
+        return history.turn(turn.compared_with)
+    return None if before is not None and before.server != turn.server else history.turn_alike(turn)
 
 
 def _fields(found: Why) -> dict[str, Any]:

@@ -51,17 +51,21 @@ def head_for(heads: tuple[Head, ...], request: MessagesRequest) -> Head:
     A tool joins only a conversation that is under way; a tool that changed or went away starts a new head.
     """
     listed = {tool.name: tool_digest(tool) for tool in request.tools if is_listed(tool)}
-    last = max(0, len(lasting(request.messages)) - 1)
     for head in heads:
         if head.digests == listed:
-            return _within(head, last)
+            return _within(head, _last_place(request)) if head.joined else head
     if any(message.role == "assistant" for message in request.messages):
         grown = [head for head in heads if head.digests.items() <= listed.items() and head.tools]
         if grown:
+            last = _last_place(request)
             head = _within(max(grown, key=lambda head: len(head.digests)), last)
             newcomers = sorted(listed.keys() - head.digests.keys())
             return replace(head, joined=(*head.joined, *(Joined(name, listed[name], last) for name in newcomers)))
     return Head(tuple(Known(name, listed[name]) for name in sorted(listed)))
+
+
+def _last_place(request: MessagesRequest) -> int:
+    return max(0, len(lasting(request.messages)) - 1)
 
 
 def remembered(heads: tuple[Head, ...], used: Head) -> tuple[Head, ...]:

@@ -17,4 +17,6 @@ def own_signature(text: str) -> str:
 
 
 def is_own(block: Block) -> bool:
-    return isinstance(block, ThinkingBlock) and block.signature == own_signature(block.thinking)
+    if not isinstance(block, ThinkingBlock) or not block.signature.startswith(OWN_MARK):
+        return False
+    return block.signature == own_signature(block.thinking)

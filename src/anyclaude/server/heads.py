@@ -24,9 +24,12 @@ class Owner(Struct, frozen=True):
 
 
 class Known(Struct):
+    """`day` is the one of its last use, counted from 1970: a head that is used is written once a day, and stays."""
+
     project: str
     origin: str
     heads: tuple[Head, ...]
+    day: int
 
 
 class Heads:
@@ -38,7 +41,7 @@ class Heads:
         self._known: dict[Owner, Known] = {}
         for row in ledger.read(query, _KEPT):
             with contextlib.suppress(msgspec.MsgspecError):  # what cannot be read begins anew
-                known = Known(row["project"], row["origin"], _decode(row["heads"]))
+                known = Known(row["project"], row["origin"], _decode(row["heads"]), _day(row["used_at"]))
                 self._known[Owner(row["session"], row["agent"], row["entrypoint"])] = known
 
     def head(
@@ -51,7 +54,8 @@ class Heads:
         head = head_for(heads, request)
         if teaches:
             known = self._known.pop(owner, None)
-            learned = self._known[owner] = Known(project, origin(request.messages), remembered(heads, head))
+            used = remembered(heads, head)
+            learned = self._known[owner] = Known(project, origin(request.messages), used, _day(time.time()))
             if len(self._known) > _KEPT:
                 del self._known[next(iter(self._known))]
             if not is_private and known != learned:
@@ -85,3 +89,7 @@ class Heads:
             connection.execute("INSERT OR REPLACE INTO head VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
         self._ledger.put(write)
+
+
+def _day(seconds: float) -> int:
+    return int(seconds // 86400)

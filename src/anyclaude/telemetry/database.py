@@ -193,6 +193,7 @@ def _opened(path: Path | None, *, is_suspect: bool = False) -> sqlite3.Connectio
     connection = sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     with contextlib.ExitStack() as failed:
         failed.callback(connection.close)
+        _version(connection, path)  # a newer version's file is not even given a log
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if is_suspect and (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":

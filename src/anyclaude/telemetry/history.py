@@ -119,6 +119,16 @@ class History:
             row.session, row.agent, row.id,
         )  # fmt: skip
 
+    def turn_alike(self, row: TurnRow) -> TurnRow | None:
+        """The newest one before it that the same server answered for this project, of the same class, an agent's for an
+        agent's."""
+        return self._first(
+            "SELECT * FROM turn WHERE project = ? AND backend = ? AND base_url = ? AND model = ? AND id < ? "
+            "AND request_class IS ? AND (agent IS NULL) = ? AND leaf != 0 AND (error IS NULL OR ttft_s IS NOT NULL) "
+            "ORDER BY id DESC LIMIT 1",
+            row.project, *row.server, row.id, row.request_class, row.agent is None,
+        )  # fmt: skip
+
     def sections(self, number: int) -> Sequence[SectionRow]:
         """Of one turn's prompt, in order."""
         leaf = self._all("SELECT leaf FROM turn WHERE id = ?", number)

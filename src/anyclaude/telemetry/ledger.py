@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import asdict, replace
 
+from anyclaude.errors import LedgerFailed
 from anyclaude.telemetry.behind import WriteBehind
 from anyclaude.telemetry.branches import Branches, Match
 from anyclaude.telemetry.database import Transaction, is_damage, open_to_write
@@ -33,7 +34,8 @@ Result = TypeVar("Result")
 class Ledger:
     """`path` None keeps everything in memory. Turns older than `days` are forgotten when it is opened.
 
-    Raises LedgerFailed for a file that is not ours to write. A disk that fails does not keep a server from starting.
+    A file that cannot be written, or is not ours to write, does not keep a server from starting: turns stay in memory,
+    and the log says why.
     """
 
     def __init__(self, path: Path | None, *, days: float | None = None) -> None:
@@ -84,7 +86,7 @@ class Ledger:
             if not is_damage(error) or self._path is None:
                 raise
         self._connection.close()
-        self._connection, self._branches = open_to_write(self._path, is_suspect=True), Branches()
+        self._connection, self._branches = _connected(self._path, is_suspect=True), Branches()
         with Transaction(self._connection):
             return write(self._connection)
 
@@ -116,11 +118,11 @@ class Ledger:
         return replace(row, id=cursor.lastrowid), ids
 
 
-def _connected(path: Path | None) -> sqlite3.Connection:
+def _connected(path: Path | None, *, is_suspect: bool = False) -> sqlite3.Connection:
     try:
-        return open_to_write(path)
-    except (sqlite3.Error, OSError) as error:
-        log.warning("the ledger %s cannot be opened, and turns are kept in memory only: %s", path, error)
+        return open_to_write(path, is_suspect=is_suspect)
+    except (LedgerFailed, sqlite3.Error, OSError) as error:
+        log.warning("turns are kept in memory only, because %s cannot be opened: %s", path, error)
         return open_to_write(None)
 
 
