@@ -34,4 +34,3 @@ def test_a_broad_except_raises_again_or_stands_at_an_edge() -> None:
     blocks = [(path.name, block[2]) for path in MODULES for block in broad.finditer(path.read_text("utf-8"))]
     assert blocks
     assert {name for name, body in blocks if not re.search(r"^ *raise$", body, re.MULTILINE)} <= {"behind.py"}
-

@@ -78,6 +78,7 @@ def test_in_the_terminal_a_server_that_lists_late_tools_reads_the_head_again_and
 def test_continue_in_the_terminal_after_p_goes_on_where_it_was(
     ask: Ask, terminal: Open, home: Home, scripted: Scripted
 ) -> None:
+    """In a terminal `--continue` finds a conversation that began in one; one that `-p` began is resumed by its id."""
     backend = scripted(in_order(*answers(5)))
     talk(terminal(backend), ("one", "answer 0"), ("two", "answer 1"))
     ask(backend, "--continue", "three")

@@ -176,7 +176,7 @@ def test_a_server_that_repeats_the_key_puts_it_neither_into_the_trace_nor_into_t
     assert found.end.error.startswith("permission_error: ")
     assert "[secret] is no key of ours" in found.end.error
     assert KEY not in folder.files()[0].read_text("utf-8")
-    assert "[secret] is no key of ours" in caplog.text
+    wait_until(lambda: "[secret] is no key of ours" in caplog.text, "the turn is in the log")
     assert KEY not in caplog.text
 
 
