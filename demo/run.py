@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent / ".demo"
 PROMPTS = (
     ("a first question", ["-p", "Say hello to this folder."]),
     ("the same conversation, continued", ["--continue", "-p", "And once more, please."]),
+    ("a new conversation in the same folder", ["-p", "Something else."]),
 )
 
 
@@ -62,8 +63,10 @@ def _print_turns(environment: dict[str, str]) -> None:
     print("Measured (tokens as mlx_lm.server counted them; first = until the first piece of the answer):\n")
     print_turns(turns)
     if len(turns) > 1 and turns[0]["tokens_prefilled"] and turns[-1]["tokens_prefilled"] is not None:
-        first, last = turns[0], turns[-1]
-        print(f"\nThe first turn read {first['tokens_prefilled']:,} tokens, the last one {last['tokens_prefilled']:,}.")
+        first, last = turns[0]["tokens_prefilled"], turns[-1]["tokens_prefilled"]
+        print(f"\nThe first turn read {first:,} tokens, the last one {last:,}. Why:")
+        print("  $ anyclaude cache why", flush=True)
+        _anyclaude(["cache", "why"], ROOT, environment)
 
 
 def _anyclaude(
