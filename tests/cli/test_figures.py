@@ -38,12 +38,16 @@ def written(home: Home) -> Home:
     """Three turns: a session's first, one that grew from it, and another session's that differs in its second part."""
     home.state.mkdir(parents=True, mode=0o700)
     head, first = "a" * 3000, "b" * 1000
+    now = time.time()
     record(
         home,
-        (row(request_id="req_a1", tokens_cached=0, tokens_prefilled=1000), sections(head, first)),
-        (row(request_id="req_a2", tokens_cached=400, tokens_prefilled=100), sections(head, first, "c")),
+        (row(request_id="req_a1", started_at=now, tokens_cached=0, tokens_prefilled=1000), sections(head, first)),
         (
-            row(request_id="req_b3", session="s2", model="org/m", tokens_cached=800),
+            row(request_id="req_a2", started_at=now + 5, tokens_cached=400, tokens_prefilled=100),
+            sections(head, first, "c"),
+        ),
+        (
+            row(request_id="req_b3", started_at=now + 10, session="s2", model="org/m", tokens_cached=800),
             sections(head, "b" * 600 + "x" * 400),
         ),
     )
@@ -115,6 +119,13 @@ def test_why_of_a_prompt_that_grew_finds_the_server_out(written: Home) -> None:
     assert "The server read again what had not changed" in text
 
 
+def test_why_does_not_blame_a_server_for_a_turn_that_ran_beside(written: Home) -> None:
+    record(written, (row(request_id="req_c4", session="s4", tokens_cached=0), sections("a" * 3000, "d")))
+    text = shown(written, "cache", "why", "4")
+    assert "Turn 3 was not read yet when this one began" in text
+    assert "The server read again" not in text
+
+
 def test_why_names_the_section_that_changed_and_where(written: Home) -> None:
     text = shown(written, "cache", "why")
     assert "Compared with turn" in text
@@ -161,3 +172,41 @@ def test_prompt_diff_shows_what_differs_and_counts_what_does_not(written: Home) 
     assert "1 section from the first on equal (3,000 characters)" in shown(written, "prompt", "diff", "1", "3")
     assert json.loads(shown(written, "prompt", "diff", "2", "--json"))["turns"] == [1, 2]
     assert "has no earlier turn to compare with" in refused(written, "prompt", "diff", "1")
+
+
+def test_an_empty_ledger_is_no_unknown_turn(home: Home) -> None:
+    home.state.mkdir(parents=True, mode=0o700)
+    record(home)
+    assert "no turns are recorded yet" in refused(home, "cache", "why")
+
+
+def test_a_model_is_found_by_the_name_that_the_tables_show(written: Home) -> None:
+    assert "today, model m: 3 turns" in shown(written, "stats", "--model", "m")
+    assert "today, model rg/m: no turns; --all" in shown(written, "stats", "--model", "rg/m")
+
+
+def test_days_and_all_at_once_are_refused(written: Home) -> None:
+    assert "exclude each other" in refused(written, "stats", "--all", "--days", "2")
+
+
+def test_why_says_that_a_turn_failed(written: Home) -> None:
+    record(written, (row(request_id="req_f4", error="api_error", tokens_prompt=None), sections("a" * 3000, "e")))
+    assert "main of session s1, failed: api_error\n" in shown(written, "cache", "why", "4")
+
+
+def test_why_says_where_a_server_had_more_than_the_sections_tell(written: Home) -> None:
+    later = time.time() + 20
+    more = row(request_id="req_g4", session="s5", started_at=later, tokens_cached=990)
+    record(written, (more, sections("a" * 3000, "y" * 1000)))
+    text = shown(written, "cache", "why", "4")
+    assert "could be cached      about 750 tokens" in text
+    assert "The server had more than that in its cache" in text
+
+
+def test_doctor_and_traces_do_without_a_ledger_that_cannot_be_read(home: Home) -> None:
+    home.state.mkdir(parents=True, mode=0o700)
+    (home.state / "ledger.sqlite3").write_bytes(b"no database" * 1000)
+    assert "note     ledger: the ledger" in home.run("doctor").stdout
+    listed = home.run("trace", "ls")
+    assert (listed.returncode, listed.stdout[:21]) == (0, "nothing is traced yet")
+    assert "is damaged" in listed.stderr

@@ -29,6 +29,7 @@ def test_a_private_launch_leaves_no_turn_and_no_digest_behind(ask: Ask, home: Ho
         assert row.compared_with is None
     (server,) = home.status()
     assert [turn["id"] for turn in server["turns"]] == [None, 1]
+    assert "None" not in home.run("status").stdout
     written = b"".join(
         path.read_bytes() for path in [*home.state.rglob("*"), *(home.root / "cache").rglob("*")] if path.is_file()
     )

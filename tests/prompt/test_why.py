@@ -6,11 +6,11 @@ from anyclaude.telemetry.turns import TurnRow
 
 def turn(number: int, **fields: object) -> TurnRow:
     known = {
-        "id": number, "request_id": f"req_{number}", "started_at": 0.0, "launch": "l", "session": "s", "agent": None,
-        "request_class": "main", "entrypoint": "cli", "project": "/p", "backend": "mlx-lm", "base_url": "http://x",
-        "model": "m", "tokens_prompt": 1000, "tokens_cached": 0, "tokens_prefilled": 1000, "tokens_out": 5,
-        "ttft_s": 1.0, "duration_s": 2.0, "stop_reason": "end_turn", "tool_calls": 0, "repairs": 0, "error": None,
-        "n_characters": 4000,
+        "id": number, "request_id": f"req_{number}", "started_at": 10.0 * number, "launch": "l", "session": "s",
+        "agent": None, "request_class": "main", "entrypoint": "cli", "project": "/p", "backend": "mlx-lm",
+        "base_url": "http://x", "model": "m", "tokens_prompt": 1000, "tokens_cached": 0, "tokens_prefilled": 1000,
+        "tokens_out": 5, "ttft_s": 1.0, "duration_s": 2.0, "stop_reason": "end_turn", "tool_calls": 0, "repairs": 0,
+        "error": None, "n_characters": 4000,
     }  # fmt: skip
     return TurnRow(**(known | fields))  # pyright: ignore[reportArgumentType]
 
@@ -43,6 +43,14 @@ def test_what_stands_after_the_first_change_is_lost_and_said_to_be_an_estimate()
 
 def test_a_server_that_read_again_what_it_could_have_kept_is_found_out() -> None:
     assert why(rows(ONE, TWO, THREE), rows(ONE, TWO), tokens_cached=100).kept_it is False
+
+
+def test_a_server_is_not_judged_by_a_prompt_that_it_was_still_reading() -> None:
+    grown, earlier = rows(ONE, TWO, THREE), rows(ONE, TWO)
+    beside = why(grown, earlier, started_at=10.5, tokens_cached=0)
+    assert (beside.ran_beside, beside.kept_it) == (True, None)
+    after = why(grown, earlier, started_at=11.5, tokens_cached=0)  # the other turn still writes, but has read
+    assert (after.ran_beside, after.kept_it) == (False, False)
 
 
 def test_a_server_that_does_not_tell_is_not_judged() -> None:

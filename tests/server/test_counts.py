@@ -122,6 +122,19 @@ def test_a_turn_that_failed_corrects_nothing(gateway: RunningGateway, scripted: 
     assert asked(gateway, token, body).json == before
 
 
+def test_a_private_turn_corrects_no_estimate_that_others_see_or_that_is_written_down(
+    gateway: RunningGateway, scripted: Start
+) -> None:
+    backend = scripted(lambda exchange: exchange.answer(chat.text("ok")))
+    token = gateway.session(target(backend.url), is_private=True).token
+    body = request("a prompt of so many words " * 100)
+    before = asked(gateway, token, body).json
+    assert gateway.ask("POST", "/v1/messages", body, token=token).text == "ok"
+    wait_until(lambda: gateway.gateway.ledger.recent, "the turn is recorded")
+    assert asked(gateway, token, body).json == before
+    assert gateway.gateway.ledger.read("SELECT * FROM calibration") == []
+
+
 def test_after_a_few_turns_of_the_real_server_the_next_ones_estimate_is_within_two_per_cent(
     gateway: RunningGateway, mlx: str
 ) -> None:

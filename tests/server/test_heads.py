@@ -201,6 +201,21 @@ def test_a_private_launch_leaves_no_head_behind(tmp_path: Path, scripted: Start)
         assert gateway.gateway.ledger.read("SELECT * FROM head") == []
 
 
+def test_a_private_conversation_that_goes_on_in_public_is_remembered_from_then_on(
+    tmp_path: Path, scripted: Start
+) -> None:
+    backend, ledger = scripted(ok), tmp_path / "ledger.sqlite3"
+    with running_gateway(Ledger(ledger)) as gateway:
+        private = Client(gateway, backend, "Bash", is_private=True)
+        private.say("one")
+        private.tools.insert(0, tool("Aaa"))
+        private.say("two")
+        before = _forked(private, Client(gateway, backend))
+    with running_gateway(Ledger(ledger)) as gateway:
+        after = _forked(private, Client(gateway, backend))
+    assert announcements(after) == announcements(before) == [(2, "Aaa")]
+
+
 def _begun(gateway: RunningGateway, backend: ScriptedBackend) -> Client:
     client = Client(gateway, backend, "Bash", "Read")
     client.say("one")

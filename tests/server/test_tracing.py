@@ -77,6 +77,13 @@ def test_nothing_is_traced_while_the_switch_is_off(
     assert found.request["messages"][0]["content"] == "second"
 
 
+def test_a_folder_of_traces_that_cannot_be_looked_into_ends_no_turn(tmp_path: Path, scripted: Start) -> None:
+    unreadable = tmp_path / ("x" * 300)  # the system refuses the name
+    with running_gateway(traces=Traces(unreadable)) as gateway:
+        token = gateway.session(target(scripted(ok).url)).token
+        assert gateway.ask("POST", "/v1/messages", request(), token=token).text == "hello you"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_turn_is_recorded_as_it_was_asked_and_answered(
     gateway: RunningGateway, folder: TraceFolder, scripted: Start, stream: bool

@@ -83,7 +83,9 @@ def test_a_reason_to_stop_is_a_word_of_the_protocol(ledger: Ledger, path: Path, 
 def test_no_word_of_a_prompt_or_of_a_server_is_in_any_file(ledger: Ledger, path: Path) -> None:
     marker = "quetzal-3719"
     call = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": f"/{marker}"}}
+    made_up = {"type": "tool_use", "id": "toolu_2", "name": f"I think of {marker}", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": f"{marker} " * 100}
+    refused = {"type": "tool_result", "tool_use_id": "toolu_2", "content": marker}
     thinking = {"type": "thinking", "thinking": f"what is {marker}", "signature": marker}
     body = request(
         system=f"you know {marker}",
@@ -91,8 +93,8 @@ def test_no_word_of_a_prompt_or_of_a_server_is_in_any_file(ledger: Ledger, path:
         messages=[
             {"role": "user", "content": f"<system-reminder>{marker}</system-reminder> {marker}"},
             {"role": "system", "content": f"the project is {marker}"},
-            {"role": "assistant", "content": [thinking, call]},
-            {"role": "user", "content": [result]},
+            {"role": "assistant", "content": [thinking, call, made_up]},
+            {"role": "user", "content": [result, refused]},
         ],
     )
     prompt = canonical(decode_request(json.dumps(body).encode()))

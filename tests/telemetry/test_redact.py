@@ -1,6 +1,7 @@
 """No secret is written: not whole, not in pieces, not inside JSON inside a text."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ def test_a_fine_grained_token_and_a_header_are_known_too() -> None:
 )
 def test_what_only_looks_a_little_like_a_credential_stays(text: str) -> None:
     assert clean(text) == text
+
+
+def test_a_text_that_begins_a_token_everywhere_is_read_in_time_that_grows_with_its_length() -> None:
+    """Without a bound on a token's header and with going back in it, this takes 20 s of processor time."""
+    text = "eyJ" * 25_000
+    started = time.process_time()
+    assert clean(text) == text
+    assert time.process_time() - started < 8
+    assert clean(f"{'eyJ' * 2_000}.payload.signature") == "[secret: JWT]"
 
 
 @pytest.mark.parametrize("before", ["\\n", "\\u000a", "\x1b[31m", "=", "3D", '"'])

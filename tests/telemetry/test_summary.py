@@ -20,11 +20,14 @@ def test_turns_whose_server_does_not_tell_count_neither_as_hits_nor_as_misses() 
 
 
 def test_time_saved_is_cached_tokens_times_the_measured_time_of_a_token() -> None:
-    basis = [turn(1, tokens_prefilled=1000, ttft_s=2.0), turn(2, tokens_prefilled=3000, ttft_s=6.0)]
+    basis = [
+        turn(n, tokens_prefilled=tokens, ttft_s=s)
+        for n, (tokens, s) in enumerate(((3000, 6.0), (4000, 8.0), (5000, 99.0)))
+    ]
     found = summarize([turn(3, tokens_cached=500)], basis)
     assert found.total.seconds_saved == pytest.approx(1.0)
     (rate,) = found.rates
-    assert (rate.tokens_read, rate.n_turns, rate.seconds_a_token) == (4000, 2, pytest.approx(0.002))
+    assert (rate.tokens_read, rate.n_turns, rate.seconds_a_token) == (12_000, 3, pytest.approx(0.002))
 
 
 def test_turns_that_read_little_say_nothing_about_speed() -> None:

@@ -1,5 +1,6 @@
 """What a trace's file holds, who may read it, how long it stays, and what becomes of one that was cut off."""
 
+import contextlib
 import os
 import stat
 import time
@@ -58,6 +59,17 @@ def answer(words: str) -> list[Event]:
     start = MessageStart(StartedMessage("msg_1", "m", Usage()))
     end = MessageDelta(Stop("end_turn"), Usage(input_tokens=9, output_tokens=2))
     return [start, BlockStart(0, TextStart()), *pieces, BlockStop(0), end, MessageStop()]
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has the file open."""
+    file = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found = os.fstat(int(name))
+            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
+                return True
+    return False
 
 
 @pytest.fixture
@@ -318,11 +330,11 @@ def test_a_folder_deleted_while_a_turn_runs_costs_that_trace_only(
     assert record(number=2).exists()
 
 
-def test_no_descriptor_stays_open(record: Record) -> None:
-    before = len(os.listdir("/dev/fd"))  # noqa: PTH208
-    for number in range(5):
-        record(*answer("hello"), number=number)
-    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
+def test_no_descriptor_stays_open(traces: Traces, folder: TraceFolder, record: Record) -> None:
+    running = traces.begin(header(9), msgspec.json.encode(BODY), started=0.0, secrets=())
+    finished = [record(*answer("hello"), number=number) for number in range(5)]
+    assert [is_open(path) for path in (folder.file_for(header(9)), *finished)] == [True] + [False] * 5
+    running.end(ROW)
 
 
 def test_events_are_folded_and_the_answer_put_together(record: Record) -> None:

@@ -1,9 +1,10 @@
 """`anyclaude cache why [TURN]`: what changed in the prompt, and what that cost."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from anyclaude.cli.recorded import NOTHING, find_turn, open_history, sections_of_turn
-from anyclaude.cli.show import clock, counted, print_json
+from anyclaude.cli.show import clock, counted, print_json, visible
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.paths import Folders
 from anyclaude.prompt.explain import Difference
@@ -25,7 +26,7 @@ def why(line: CommandLine, folders: Folders) -> int:
         print_json(_fields(found))
     else:
         for text in _lines(found):
-            print(text)
+            print(visible(text))
     return 0
 
 
@@ -69,6 +70,7 @@ def _fields(found: Why) -> dict[str, Any]:
         "tokens_lost": found.tokens_lost,
         "is_estimate": found.is_estimate,
         "after_compaction": found.after_compaction,
+        "ran_beside": found.ran_beside,
         "explanation": " ".join(_verdict(found)),
     }
 
@@ -76,27 +78,30 @@ def _fields(found: Why) -> dict[str, Any]:
 def _lines(found: Why) -> list[str]:
     turn = found.turn
     agent = f", agent {turn.agent}" if turn.agent else ""
-    heading = (
-        f"turn {turn.id}, {clock(turn.started_at)}, {turn.request_class or 'request'} of session {turn.session}{agent}"
-    )
-    return [heading, *_verdict(found), *_figures(found)]
+    failed = f", failed: {turn.error}" if turn.error else ""
+    what = f"{turn.request_class or 'request'} of session {turn.session}{agent}{failed}"
+    return [f"turn {turn.id}, {clock(turn.started_at)}, {what}", *_verdict(found), *_figures(found)]
 
 
 def _verdict(found: Why) -> list[str]:
     if found.verdict == "first":
         return ["There is no earlier turn of this session or project whose prompt begins like this one."]
     if found.verdict == "other_model":
-        return [
-            f"The turns before it in this session were another model's or server's; {found.turn.model} had none of it."
-        ]
+        others = "The turns before it in this session were another model's or server's"
+        return [f"{others}; {found.turn.model} had not read this conversation before."]
     whose = "this session" if found.scope == "session" else "this project"
     compared = f"Compared with turn {found.compared_with} of {whose}: "
     if found.difference is None:
-        return [f"{compared}the prompt only grew, by {found.n_new} of {counted(found.turn.n_sections, 'section')}."]
-    lines = [compared + _difference(found.difference)]
-    if found.after_compaction:
-        lines.append("The client summarised the conversation in between: it rewrote its own history.")
-    return lines
+        grown = f"the prompt only grew, by {found.n_new} of {counted(found.turn.n_sections, 'section')}."
+        return [compared + grown, *_circumstances(found)]
+    return [compared + _difference(found.difference), *_circumstances(found)]
+
+
+def _circumstances(found: Why) -> Iterator[str]:
+    if found.after_compaction and found.difference is not None:
+        yield "The client summarised the conversation in between: it rewrote its own history."
+    if found.ran_beside:
+        yield f"Turn {found.compared_with} was not read yet when this one began: nothing of it could be cached already."
 
 
 def _difference(found: Difference) -> str:
@@ -116,6 +121,11 @@ def _figures(found: Why) -> list[str]:
     if found.tokens_lost:
         lines.append(f"  lost by the change   about {_tokens(found.tokens_lost)}")
     lines.append(f"  was cached           {_reported(found)}")
+    if found.kept_more:
+        lines.append(
+            "The server had more than that in its cache: another turn's prompt begins like this one too, or it"
+        )
+        lines.append("writes what changed further back in the prompt.")
     if found.kept_it is False:
         lines.append("The server read again what had not changed: its cache was emptied or given to others (a restart,")
         lines.append("other work in between), or its template writes earlier turns differently.")

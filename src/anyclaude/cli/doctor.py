@@ -13,11 +13,12 @@ from anyclaude.backends.discovery import Found
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.cli.config import unknown_variables
+from anyclaude.cli.recorded import open_history
 from anyclaude.cli.show import print_json
 from anyclaude.cli.version import client_version
 from anyclaude.config.environment import environment
 from anyclaude.config.settings import Settings, read_settings
-from anyclaude.errors import AnyclaudeError, ClientMissing, SettingError
+from anyclaude.errors import AnyclaudeError, ClientMissing, LedgerFailed, SettingError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import SMALL_WINDOW, client_name, find, goes_straight, search
 from anyclaude.launch.client_settings import default_model, find_redirects
@@ -67,6 +68,7 @@ def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) 
     yield _client(settings, environ)
     yield from asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
     yield from _gateway(settings, folders)
+    yield from _ledger(folders)
     yield from _overrides(environ)
     yield _memory()
 
@@ -129,6 +131,15 @@ def _gateway(settings: Settings, folders: Folders) -> Iterator[Finding]:
         if settings.port and not _is_free(settings.port):
             do = "choose another with --port, or leave it out for any free one"
             yield Finding("problem", "gateway", f"port {settings.port} is taken by another program", do)
+
+
+def _ledger(folders: Folders) -> Iterator[Finding]:
+    try:
+        if (history := open_history(folders)) is not None:
+            with history:
+                history.turns(newest=1)
+    except LedgerFailed as error:
+        yield Finding("note", "ledger", error.message, "a gateway that cannot open it keeps its turns in memory only")
 
 
 def _is_free(port: int) -> bool:

@@ -21,7 +21,9 @@ def find_turn(history: History, name: str, line: CommandLine) -> TurnRow:
     """Raises UsageError."""
     if name == "last":
         found = history.turns(newest=1)
-        row = found[0] if found else None
+        if not found:
+            raise UsageError(NOTHING)
+        row = found[0]
     elif name.isascii() and name.isdecimal():
         row = history.turn(int(name))
     elif name.startswith("req_"):

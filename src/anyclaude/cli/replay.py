@@ -14,7 +14,7 @@ from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.seam import Progress, Target, Turn
-from anyclaude.cli.show import or_dash, print_columns, print_json, say, seconds
+from anyclaude.cli.show import or_dash, print_columns, print_json, say, seconds, visible
 from anyclaude.cli.trace_diff import head_of
 from anyclaude.cli.trace_show import recorded_request
 from anyclaude.cli.traced import load_trace
@@ -174,8 +174,8 @@ def _print_text(before: str, now: str) -> None:
     at = next((n for n, (one, other) in enumerate(zip(before, now, strict=False)) if one != other), None)
     at = min(len(before), len(now)) if at is None else at
     print(f"\nthe texts differ from character {at:,} on")
-    print(f"  recorded: {_from(before, at)}")
-    print(f"  replayed: {_from(now, at)}")
+    print(f"  recorded: {visible(_from(before, at))}")
+    print(f"  replayed: {visible(_from(now, at))}")
 
 
 def _from(text: str, at: int) -> str:
@@ -187,4 +187,4 @@ def _print_calls(before: Answer, now: Answer) -> None:
     print("\nthe tool calls differ")
     for label, answer in (("recorded", before), ("replayed", now)):
         for call in answer.calls:
-            print(f"  {label}: {call.name} {call.arguments}")
+            print(visible(f"  {label}: {call.name} {call.arguments}"))

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+# What a terminal obeys instead of showing it: control characters but the end of a line and the tabulator.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 def say(*lines: str) -> None:
     """For the person, on standard error: standard output belongs to programs and to the client."""
@@ -18,8 +21,14 @@ def print_json(value: Any) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode(), flush=True)
 
 
+def visible(text: str) -> str:
+    """Words of a model, a file or a server, with nothing left in them that would command the terminal."""
+    return text.translate(_CONTROLS)
+
+
 def print_columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """The first row is the heading. Columns in `right` are aligned to the right."""
+    rows = [[visible(text) for text in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [

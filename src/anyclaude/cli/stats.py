@@ -35,12 +35,14 @@ def stats(line: CommandLine, folders: Folders) -> int:
     else:
         with history:
             rows, basis = history.turns(chosen), history.turns(newest=_BASIS)
+    elsewhere = "; --all shows those of other days" if period.startswith("today") else ""
+    nothing = f"{period}: no turns{elsewhere}" if basis else NOTHING
     if "--turns" in line.flags:
-        _print_turns(rows, as_json="--json" in line.flags)
+        _print_turns(rows, nothing, as_json="--json" in line.flags)
     elif "--json" in line.flags:
         print_json({"period": period, "summary": summarize(rows, basis)})
     elif not rows:
-        print(f"{period}: no turns" if basis else NOTHING)
+        print(nothing)
     else:
         _print_summary(summarize(rows, basis), period)
     return 0
@@ -61,23 +63,25 @@ def _filter(line: CommandLine) -> tuple[Filter, str]:
 def _since(line: CommandLine) -> tuple[float | None, str]:
     """Today, unless the person says otherwise: a session is shown whole."""
     if (days := line.values.get("--days")) is not None:
-        if not days.isdecimal() or not int(days):
-            raise UsageError(f"--days {days}: a whole number of days is needed")
-        return time.time() - int(days) * 86400, f"the last {days} days"
+        if not (days.isascii() and days.isdecimal()) or not int(days):
+            raise UsageError(f"--days {days}: a whole number of days is needed, 1 or more")
+        if "--all" in line.flags:
+            raise UsageError("--days and --all exclude each other")
+        return time.time() - int(days) * 86400, f"the last {counted(int(days), 'day')}"
     if "--all" in line.flags or "--session" in line.values:
         return None, "all recorded turns"
-    midnight = datetime.datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight.timestamp(), "today"
+    now = datetime.datetime.now()
+    return datetime.datetime(now.year, now.month, now.day).timestamp(), "today"  # clocks may have changed since
 
 
-def _print_turns(rows: list[TurnRow], *, as_json: bool) -> None:
+def _print_turns(rows: list[TurnRow], nothing: str, *, as_json: bool) -> None:
     """As JSON one object a line."""
     if as_json:
         for row in rows:
             print_json_line(row)
         return
     if not rows:
-        print("no turns; --all shows those of other days")
+        print(nothing)
         return
     table = [("turn", "started", "class", "model", "prompt", "cached", "read", "out", "first", "whole", "end")]
     table += [
@@ -97,13 +101,14 @@ def _end(row: TurnRow) -> str:
 
 def _print_summary(summary: Summary, period: str) -> None:
     total = summary.total
-    failed = f", {total.failed} of them failed" if total.failed else ""
-    print(f"{period}: {counted(total.turns, 'turn')}{failed}")
+    ends = [f"{total.failed} of them failed"] if total.failed else []
+    ends += [f"{total.cancelled} cancelled by the client"] if total.cancelled else []
+    print(", ".join([f"{period}: {counted(total.turns, 'turn')}", *ends]))
     print(f"  prompt tokens  {total.tokens_prompt:,}, as the servers counted them")
     if total.tokens_cached is None:
         print("  cached         not told by the server")
     else:
-        print(f"  cached         {total.tokens_cached:,} ({percent(total.hit_rate)} of the turns whose server tells)")
+        print(f"  cached         {total.tokens_cached:,} ({percent(total.hit_rate)} of prompts whose server tells)")
     print(f"  written        {total.tokens_out:,} tokens")
     print(f"  first piece    {seconds(total.median_ttft_s)} (median)")
     if total.seconds_saved is not None:

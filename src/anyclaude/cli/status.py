@@ -70,7 +70,7 @@ def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:
     rows = [("turn", "class", "model", "prompt", "cached", "out", "first", "whole", "end")]
     rows += [
         (
-            str(turn["id"]),
+            or_dash(turn["id"]),  # None of a turn that is on no disk: private, or not written yet
             or_dash(turn["request_class"]),
             turn["model"].rpartition("/")[2],
             or_dash(turn["tokens_prompt"]),

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Target
-from anyclaude.cli.show import print_json
+from anyclaude.cli.show import print_json, visible
 from anyclaude.cli.trace_show import recorded_request
 from anyclaude.cli.traced import find_trace
 from anyclaude.errors import TraceFailed, UsageError
@@ -46,7 +46,7 @@ def diff(line: CommandLine, folders: Folders) -> int:
     print(f"{before.header.request_id} (-) and {after.header.request_id} (+): {n_equal} sections are equal,"
           f" {len(changes)} differ")  # fmt: skip
     for change in changes:
-        print("\n" + "\n".join(change.diff))
+        print("\n" + visible("\n".join(change.diff)))
     return 0
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from anyclaude.cli.show import clock, or_dash, print_json, seconds
+from anyclaude.cli.show import clock, or_dash, print_json, seconds, visible
 from anyclaude.cli.traced import load_trace
 from anyclaude.errors import TraceFailed
 from anyclaude.launch.arguments import CommandLine
@@ -92,7 +92,7 @@ def _print_header(found: Trace) -> None:
     )
     print(f"  tokens     {tokens}")
     print(f"  times      first piece {seconds(end.ttft_s)}, whole {seconds(end.duration_s)}")
-    print(f"  end        {end.error or or_dash(end.stop_reason)}")
+    print(f"  end        {visible(end.error or or_dash(end.stop_reason))}")
 
 
 def _print_asked(asked: dict[str, Any]) -> None:
@@ -100,13 +100,13 @@ def _print_asked(asked: dict[str, Any]) -> None:
     print(f"  {asked['model']}, at most {or_dash(asked['max_tokens'])} tokens, {asked['bytes']:,} bytes")
     print(f"  {asked['tools']} tools ({asked['tools_characters']:,} characters), system text"
           f" ({asked['system_characters']:,} characters), {asked['messages']} messages")  # fmt: skip
-    print(f"  last words: {asked['last_words'] or '-'}")
+    print(f"  last words: {visible(asked['last_words']) or '-'}")
 
 
 def _print_steps(steps: list[Step]) -> None:
     print("\nevents")
     for step in steps:
-        what = step.what if step.block is None else f"{step.what} (block {step.block})"
+        what = visible(step.what if step.block is None else f"{step.what} (block {step.block})")
         if step.n == 1:
             print(f"  {step.from_s:9.3f} s  {what}")
         else:
@@ -119,8 +119,8 @@ def _print_answer(answer: Answer) -> None:
     if answer.thinking:
         print(f"  ({len(answer.thinking):,} characters of thinking)")
     if answer.text:
-        print(answer.text)
+        print(visible(answer.text))
     for call in answer.calls:
-        print(f"  call {call.name} {call.arguments}")
+        print(visible(f"  call {call.name} {call.arguments}"))
     if answer.error:
-        print(f"  error: {answer.error}")
+        print(f"  error: {visible(answer.error)}")

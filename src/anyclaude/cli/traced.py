@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from anyclaude.cli.recorded import open_history
-from anyclaude.errors import UsageError
+from anyclaude.cli.show import say
+from anyclaude.errors import LedgerFailed, UsageError
 from anyclaude.paths import Folders
 from anyclaude.telemetry.trace_files import Trace, TraceFolder, read_trace
 
@@ -23,7 +24,8 @@ def find_trace(name: str, folders: Folders) -> Path:
     if len(found) > 1:
         raise UsageError(f"{name} is the beginning of {len(found)} request ids; give more of it")
     if not found:
-        raise UsageError(f"there is no trace of turn {name}: `anyclaude trace ls` lists what was recorded")
+        raise UsageError(f"there is no trace of turn {name}: `anyclaude trace ls` lists what was recorded. "
+                         "Words for the model go after `--`: anyclaude -- trace ...")  # fmt: skip
     return found[0]
 
 
@@ -33,12 +35,16 @@ def load_trace(name: str, folders: Folders) -> Trace:
 
 
 def turn_numbers(folders: Folders) -> dict[str, int]:
-    """The ledger's number of each request."""
-    history = open_history(folders)
-    if history is None:
+    """The ledger's number of each request. Traces can be read without it."""
+    try:
+        history = open_history(folders)
+        if history is None:
+            return {}
+        with history:
+            return {row.request_id: row.id for row in history.turns() if row.id is not None}
+    except LedgerFailed as error:
+        say(error.message)
         return {}
-    with history:
-        return {row.request_id: row.id for row in history.turns() if row.id is not None}
 
 
 def _request_of(number: int, folders: Folders) -> str:

@@ -173,6 +173,9 @@ def _errors_file(folders: Folders) -> Path:
 def _open_errors_file(folders: Folders) -> Any:
     """Tracebacks of a server that dies; started anew when it has grown."""
     path = _errors_file(folders)
-    if path.exists() and path.stat().st_size > _MAX_ERRORS_FILE:
-        path.unlink()
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "ab")
+    try:
+        if path.exists() and path.stat().st_size > _MAX_ERRORS_FILE:
+            path.unlink()
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), "ab")
+    except OSError as error:
+        raise ServerNotReached(f"the gateway did not start: {path} cannot be written: {error.strerror}") from None

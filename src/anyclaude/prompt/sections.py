@@ -5,6 +5,7 @@ Each has a kind, a stable name, its canonical text and a digest. Names are place
 """
 
 import hashlib
+import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,8 @@ Kind = Literal[
     "document",
     "other",
 ]
+
+_TOOL_NAME = re.compile(r"[\w:./-]{1,128}", re.ASCII)
 
 
 class Section(Struct, frozen=True):
@@ -88,7 +91,7 @@ def sections_of(prompt: Prompt, *, lists_late_tools: bool = False) -> tuple[Sect
     listed = prompt.tools + (prompt.late_tools if lists_late_tools else ())
     late = {} if lists_late_tools else {tool.name: tool for tool in prompt.late_tools}
     return (
-        *(Section("tool", f"tools.{tool.name}", tool_text(tool), tool=tool.name) for tool in listed),
+        *(Section("tool", f"tools.{_shown(tool.name)}", tool_text(tool), tool=tool.name) for tool in listed),
         *(Section("system", f"system.{n}", text) for n, text in enumerate(prompt.system)),
         *(Section("preamble", f"preamble.{n}", text) for n, text in enumerate(prompt.preamble)),
         *_message_sections(prompt, late),
@@ -102,11 +105,16 @@ def _message_sections(prompt: Prompt, late: dict[str, Tool]) -> Iterator[Section
             if isinstance(block, ToolUseBlock):
                 caller[block.id] = block.name
             kind, tool, text = _described(block, late, caller)
-            place = f"messages.{m}.{kind}.{tool}.{n}" if tool else f"messages.{m}.{kind}.{n}"
+            place = f"messages.{m}.{kind}.{_shown(tool)}.{n}" if tool else f"messages.{m}.{kind}.{n}"
             yield Section(kind, place, text, message.role, tool)
             if isinstance(block, ToolResultBlock):
                 for k, picture in enumerate(each for each in block.content if isinstance(each, ImageBlock)):
                     yield Section("image", f"{place}.image.{k}", _picture(picture), message.role, tool)
+
+
+def _shown(tool: str) -> str:
+    """A model may call what no tool is called, in words of its own: those are not for the ledger."""
+    return tool if _TOOL_NAME.fullmatch(tool) else "unnamed"
 
 
 def _described(block: Block, late: dict[str, Tool], caller: dict[str, str]) -> tuple[Kind, str, str]:

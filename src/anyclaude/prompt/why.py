@@ -12,6 +12,7 @@ from anyclaude.telemetry.turns import TurnRow
 Verdict = Literal["first", "other_model", "grown", "changed"]
 
 KEPT = 0.9  # a server that kept so much of what it could has kept it: templates and block sizes cost a little
+SLACK = 128  # tokens that a template puts first, and what an estimate may be wrong by
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class Why(Struct, frozen=True, kw_only=True):
     is_estimate     both were computed from characters; False where the server itself counted the earlier prompt
     tokens_cached   what the server reported; None where it does not tell
     after_compaction  the client summarised its history in between
+    ran_beside      the earlier prompt was not read yet when this turn began: nothing of it was there to be cached
     """
 
     turn: TurnRow
@@ -39,13 +41,21 @@ class Why(Struct, frozen=True, kw_only=True):
     is_estimate: bool = True
     tokens_cached: int | None = None
     after_compaction: bool = False
+    ran_beside: bool = False
 
     @property
     def kept_it(self) -> bool | None:
         """Whether the server kept what it could; None where that is not known."""
-        if self.tokens_could is None or self.tokens_cached is None:
+        if self.tokens_could is None or self.tokens_cached is None or self.ran_beside:
             return None
         return self.tokens_cached >= KEPT * self.tokens_could
+
+    @property
+    def kept_more(self) -> bool:
+        """Whether the server used clearly more than what stands before the change."""
+        if self.difference is None or self.tokens_could is None or self.tokens_cached is None:
+            return False
+        return self.tokens_cached - self.tokens_could > SLACK and KEPT * self.tokens_cached > self.tokens_could
 
 
 def explain(
@@ -76,6 +86,7 @@ def explain(
         is_estimate=is_estimate,
         tokens_cached=turn.tokens_cached,
         after_compaction=after_compaction,
+        ran_beside=earlier.started_at + (earlier.ttft_s or 0.0) > turn.started_at,
     )
 
 

@@ -91,16 +91,16 @@ class Gateway:
             turn.interrupt(Overloaded("anyclaude is restarting; the request will be tried again"))
 
     def _record(self, row: TurnRow, turn: RunningTurn) -> None:
-        """Behind the request's back. A private turn stays in memory."""
+        """Behind the request's back. A private turn stays in memory, and corrects no estimate: the next turn's
+        correction would write down what it taught."""
+        if turn.labels.is_private:
+            self.ledger.recent.append(row)
+            return
         sections = turn.turn.sections
         if row.tokens_prompt is not None and row.error is None:
             calibration = self.knowledge.correct(row.server, sections, row.tokens_prompt)
-            if not turn.labels.is_private:
-                save_calibration(self.ledger, row.server, calibration)
-        if turn.labels.is_private:
-            self.ledger.recent.append(row)
-        else:
-            self.ledger.add(row, lambda: rows_of(sections))
+            save_calibration(self.ledger, row.server, calibration)
+        self.ledger.add(row, lambda: rows_of(sections))
 
     def _row(self, turn: RunningTurn) -> TurnRow:
         meter, labels, tokens = turn.meter, turn.labels, turn.meter.tokens

@@ -24,7 +24,8 @@ class Owner(Struct, frozen=True):
 
 
 class Known(Struct):
-    """`day` is the one of its last use, counted from 1970: a head that is used is written once a day, and stays."""
+    """`day` is the one of its last use, counted from 1970, and 0 after a private one, which is not written down: a head
+    that is used is written once a day, and stays."""
 
     project: str
     origin: str
@@ -55,7 +56,8 @@ class Heads:
         if teaches:
             known = self._known.pop(owner, None)
             used = remembered(heads, head)
-            learned = self._known[owner] = Known(project, origin(request.messages), used, _day(time.time()))
+            day = 0 if is_private else _day(time.time())
+            learned = self._known[owner] = Known(project, origin(request.messages), used, day)
             if len(self._known) > _KEPT:
                 del self._known[next(iter(self._known))]
             if not is_private and known != learned:

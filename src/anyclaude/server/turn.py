@@ -20,7 +20,7 @@ from anyclaude.errors import ApiError
 from anyclaude.server.answers import send_json
 from anyclaude.server.stream import EventWriter
 from anyclaude.telemetry.traces import RunningTrace
-from anyclaude.telemetry.turns import Reading, TurnMeter
+from anyclaude.telemetry.turns import CLIENT_LEFT, Reading, TurnMeter
 from anyclaude.translate.whole import MessageCollector
 from anyclaude.wire.events import Event, Foreign, MessageStop
 
@@ -125,7 +125,7 @@ class RunningTurn:
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._is_answered:
-            self.outcome = "the client went away"
+            self.outcome = CLIENT_LEFT
         self._work.cancel()
 
     async def _fail(self, writer: EventWriter, error: ApiError) -> None:

@@ -29,7 +29,8 @@ def path_of(connection: sqlite3.Connection, leaf: int) -> list[sqlite3.Row]:
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which turns. `since` in seconds since 1970; a session may be given by the beginning of its id."""
+    """Which turns. `since` in seconds since 1970; a session may be given by the beginning of its id,
+    a model in a folder or of an owner by the last part of its name."""
 
     since: float | None = None
     session: str | None = None
@@ -43,7 +44,6 @@ class Filter(Struct, frozen=True, kw_only=True):
         for clause, value in (
             ("started_at >= ?", self.since),
             ("project = ?", self.project),
-            ("model = ?", self.model),
         ):
             if value is not None:
                 parts.append(clause)
@@ -51,6 +51,9 @@ class Filter(Struct, frozen=True, kw_only=True):
         if self.session is not None:
             parts.append("substr(session, 1, ?) = ?")
             values += [len(self.session), self.session]
+        if self.model is not None:
+            parts.append("(model = ? OR substr(model, -length(?) - 1) = '/' || ?)")
+            values += [self.model] * 3
         return " AND ".join(parts), values
 
 

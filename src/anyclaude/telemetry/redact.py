@@ -41,7 +41,7 @@ SHAPES = (
     _shape("Google key", "AIza", r"AIza[\w-]{30,}"),
     _shape("Hugging Face token", "hf_", r"hf_\w{20,}"),
     _shape("bearer token", "earer ", r"earer +[\w.~+/=-]{20,}"),
-    _shape("JWT", "eyJ", r"eyJ[\w-]{8,}(?:\.[\w-]*){2,4}"),
+    _shape("JWT", "eyJ", r"eyJ[\w-]{8,8192}+(?:\.[\w-]*+){2,4}"),
     _shape(
         "private key",
         "-----BEGIN ",

@@ -1,7 +1,8 @@
 """Sums over turns. Every figure is a sum of what servers told; the one that is computed, time saved, names its formula.
 
-Time saved = cached tokens x seconds a token, where seconds a token = time to the first piece / tokens read, summed over
-the turns of the same model and server that read at least MIN_READ tokens.
+Time saved = cached tokens x seconds a token, where seconds a token is the median of time to the first piece / tokens
+read, over the turns of the same model and server that read at least MIN_READ tokens: shorter ones measure what every
+turn costs besides reading, and the median is not moved by a turn that waited for another.
 """
 
 import statistics
@@ -9,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from anyclaude.telemetry.turns import TurnRow
+from anyclaude.telemetry.turns import CLIENT_LEFT, TurnRow
 
-MIN_READ = 256
-FORMULA = f"cached tokens x (time to first piece / tokens read, over turns that read at least {MIN_READ} tokens)"
+MIN_READ = 2048
+FORMULA = f"cached tokens x (time to first piece / tokens read, median of turns that read {MIN_READ:,} tokens or more)"
 _SLOWEST = 5
 
 
@@ -22,20 +23,17 @@ class Rate(Struct, frozen=True):
     model: str
     n_turns: int
     tokens_read: int
-    seconds: float
-
-    @property
-    def seconds_a_token(self) -> float:
-        return self.seconds / self.tokens_read
+    seconds_a_token: float
 
 
 class Sums(Struct, frozen=True, kw_only=True):
-    """`tokens_cached` and `hit_rate` are of the turns whose server told what it cached; `seconds_saved` is None where
-    no turn read enough to know the speed."""
+    """`cancelled` turns are those that the client left; they are none of the `failed`. `tokens_cached` and `hit_rate` are
+    of the turns whose server told what it cached; `seconds_saved` is None where no turn read enough to know the speed."""
 
     name: str
     turns: int
     failed: int
+    cancelled: int
     tokens_prompt: int
     tokens_cached: int | None
     tokens_out: int
@@ -83,7 +81,12 @@ def _rates(basis: Iterable[TurnRow]) -> dict[tuple[str, str, str], Rate]:
         if row.tokens_prefilled is not None and row.tokens_prefilled >= MIN_READ and row.ttft_s is not None:
             groups.setdefault(row.server, []).append((row.tokens_prefilled, row.ttft_s))
     return {
-        server: Rate(server[2], len(read), sum(tokens for tokens, _ in read), sum(seconds for _, seconds in read))
+        server: Rate(
+            server[2],
+            len(read),
+            sum(tokens for tokens, _ in read),
+            statistics.median(seconds / tokens for tokens, seconds in read),
+        )
         for server, read in groups.items()
     }
 
@@ -96,7 +99,8 @@ def _sums(name: str, rows: Sequence[TurnRow], rates: dict[tuple[str, str, str], 
     return Sums(
         name=name,
         turns=len(rows),
-        failed=sum(row.error is not None for row in rows),
+        failed=sum(row.error not in (None, CLIENT_LEFT) for row in rows),
+        cancelled=sum(row.error == CLIENT_LEFT for row in rows),
         tokens_prompt=sum(row.tokens_prompt or 0 for row in rows),
         tokens_cached=cached if told else None,
         tokens_out=sum(row.tokens_out or 0 for row in rows),

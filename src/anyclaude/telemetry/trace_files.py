@@ -98,8 +98,11 @@ class TraceFolder:
 
     @property
     def is_on(self) -> bool:
-        """One stat()."""
-        return self._on.exists()
+        """One stat(). A folder that we may not look into gets no trace."""
+        try:
+            return self._on.exists()
+        except OSError:
+            return False
 
     @property
     def limits(self) -> Limits:

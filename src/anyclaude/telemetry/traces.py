@@ -14,7 +14,7 @@ import msgspec
 
 from anyclaude.errors import TraceFailed
 from anyclaude.paths import private_folder
-from anyclaude.telemetry.behind import WriteBehind
+from anyclaude.telemetry.behind import Work, WriteBehind
 from anyclaude.telemetry.pieces import PieceRedactor
 from anyclaude.telemetry.redact import Redactor
 from anyclaude.telemetry.trace_files import TraceEvent, TraceFolder, TraceHeader
@@ -70,7 +70,7 @@ class Traces:
 
 
 class RunningTrace:
-    """One turn's. Its calls return at once."""
+    """One turn's. Its calls return at once. Where the queue is full the rest of the trace is left out."""
 
     def __init__(self, writer: "_Writer", behind: WriteBehind, started: float) -> None:
         self._writer = writer
@@ -83,20 +83,25 @@ class RunningTrace:
         self._waiting.append((clock - self._started, seen))
         if len(self._waiting) >= WAITING_EVENTS or clock - self._last_put >= WAITING_S:
             self._last_put = clock
-            self._put()
+            self._put_events()
 
     def end(self, row: TurnRow) -> None:
-        self._put()
-        self._behind.put(lambda: self._writer.end(row))
+        self._put_events()
+        self._put(lambda: self._writer.end(row))
 
-    def _put(self) -> None:
+    def _put_events(self) -> None:
         events, self._waiting = self._waiting, []
         if events:
-            self._behind.put(lambda: self._writer.write(events))
+            self._put(lambda: self._writer.write(events))
+
+    def _put(self, work: Work) -> None:
+        if not self._behind.put(work):
+            self._writer.has_gap = True
 
 
 class _Writer:
-    """Used by the writing thread alone. After a failure the rest of this trace is left out."""
+    """Used by the writing thread alone, but for `has_gap`: something was lost on the way to it. After that, or a
+    failure, the rest of this trace is left out."""
 
     def __init__(self, folder: TraceFolder, path: Path, redactor: Redactor, all_open: "dict[Path, _Writer]") -> None:
         self._folder = folder
@@ -105,8 +110,11 @@ class _Writer:
         self._pieces = PieceRedactor(redactor)
         self._open = all_open
         self._file: BinaryIO | None = None
+        self.has_gap = False
 
     def begin(self, header: TraceHeader, body: bytes) -> None:
+        for other in tuple(self._open.values()):
+            other.close_after_gap()
         private_folder(self._folder.path)
         self._folder.expire()
         request = cast("dict[str, Any]", msgspec.json.decode(mend_text(body)))
@@ -120,11 +128,13 @@ class _Writer:
             _write_all(file, data)
 
     def write(self, events: list[tuple[float, Seen]]) -> None:
+        self.close_after_gap()
         if self._file is not None:
             with self._closed_on_failure() as file:
                 self._append(file, _lines(self._pieces.feed([event_of(at_s, seen) for at_s, seen in events])))
 
     def end(self, row: TurnRow) -> None:
+        self.close_after_gap()
         if self._file is not None:
             with self._closed_on_failure() as file:
                 self._append(file, _lines(self._pieces.finish()) + self._line({"end": row}))
@@ -147,6 +157,11 @@ class _Writer:
     def _make_room(self, n_bytes: int) -> None:
         if not self._folder.make_room(n_bytes, keep=self._open):
             raise TraceFailed("the turns that run now are larger than the budget (setting trace_budget_mb)")
+
+    def close_after_gap(self) -> None:
+        """Also called from other turns' beginnings: what was lost may have been the end."""
+        if self.has_gap:
+            self.close()
 
     def close(self) -> None:
         if self._file is not None:

@@ -13,6 +13,9 @@ from anyclaude.wire.events import BlockDelta, BlockStart, Event, Foreign, Messag
 _MANY = 1 << 48  # more than any prompt, and less than SQLite's integers
 
 
+CLIENT_LEFT = "the client went away"  # an `error` that is nobody's fault
+
+
 class TurnRow(Struct, frozen=True, kw_only=True):
     """One answered (or failed) request. Times in seconds, `started_at` in seconds since 1970. The names are a promise.
 
