@@ -271,3 +271,11 @@ def test_status_shows_a_session_and_its_turns(home: Home, scripted: Start) -> No
     assert str(home.project) in shown
     process.terminate()
     process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
+def test_an_output_that_cannot_be_written_is_one_message(home: Home, redirected: str) -> None:
+    command = f"exec {sys.executable} -m anyclaude config {redirected}"
+    done = subprocess.run(["sh", "-c", command], env=home.environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in ((1,) if redirected == ">/dev/full" else (0, 1))

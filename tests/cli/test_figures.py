@@ -41,7 +41,10 @@ def written(home: Home) -> Home:
     now = time.time()
     record(
         home,
-        (row(request_id="req_a1", started_at=now, tokens_cached=0, tokens_prefilled=1000), sections(head, first)),
+        (
+            row(request_id="req_a1", started_at=now, tokens_cached=0, tokens_prefilled=3000, ttft_s=4.5),
+            sections(head, first),
+        ),
         (
             row(request_id="req_a2", started_at=now + 5, tokens_cached=400, tokens_prefilled=100),
             sections(head, first, "c"),
@@ -85,7 +88,7 @@ def test_stats_sum_up_and_say_how_time_saved_is_computed(written: Home) -> None:
     assert "3,000, as the servers counted them" in text
     assert "1,200 (40.0%" in text
     assert "1.8 s = cached tokens x (time to first piece / tokens read" in text
-    assert "1.50 ms a token, measured over 1,000 tokens in 1 turn" in text
+    assert "1.50 ms a token, measured over 3,000 tokens in 1 turn" in text
 
 
 def test_stats_choose_by_session_project_model_and_days(written: Home) -> None:

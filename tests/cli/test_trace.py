@@ -393,3 +393,14 @@ def test_a_launch_is_traced_from_the_moment_it_is_turned_on(home: Home, scripted
     wait_until(lambda: json_of(home, "ls")["traces"][0]["turn"] is not None, "the ledger has the turn")
     assert json_of(home, "show", "2")["asked"]["last_words"].endswith("second")
     assert row["backend"] == "openai"
+
+
+def test_a_head_that_cannot_be_read_is_named(home: Home, recorded: list[dict[str, Any]]) -> None:
+    (file, *_) = sorted((home.state / "traces").glob("*.jsonl"))
+    header, _, rest = file.read_text("utf-8").partition("\n")
+    file.write_text(json.dumps(json.loads(header) | {"head": {"tools": 5}}) + "\n" + rest, "utf-8")
+    done = home.run("trace", "replay", recorded[0]["request_id"], "--base-url", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    shown = home.run("trace", "diff", recorded[0]["request_id"], recorded[0]["request_id"])
+    assert "the head in the trace of" in shown.stderr

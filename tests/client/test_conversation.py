@@ -178,7 +178,7 @@ def test_a_sub_agent_works_beside_the_main_conversation_and_its_answer_comes_bac
     (server,) = home.status()
     classes = [(turn["request_class"], turn["agent"] is not None) for turn in server["turns"]]
     assert sorted(classes) == [("main", False), ("main", False), ("main", False), ("subagent", True)]
-    assert len({turn["client_session"] for turn in server["turns"]}) == 1
+    assert len({turn["session"] for turn in server["turns"]}) == 1
     main = [exchange.body["messages"] for exchange in backend.turns]
     first, second, third = sorted(
         (messages for messages in main if not messages[1]["content"].endswith("the task of the agent")), key=len
@@ -194,8 +194,9 @@ def test_the_real_mlx_lm_server_reads_a_continued_conversation_from_its_cache(ho
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()
     (server,) = home.status()
-    sessions = list(dict.fromkeys(turn["session"] for turn in server["turns"]))
-    first, second = (next(turn for turn in server["turns"] if turn["session"] == name) for name in sessions)
+    launches = list(dict.fromkeys(turn["launch"] for turn in server["turns"]))
+    first, second = (next(turn for turn in server["turns"] if turn["launch"] == name) for name in launches)
+    assert first["session"] == second["session"]
     assert first["tokens_prompt"] > 3000
     assert first["tokens_cached"] < 100
     assert second["tokens_prompt"] > first["tokens_prompt"]

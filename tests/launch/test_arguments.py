@@ -42,6 +42,12 @@ def test_commands_below_a_word_take_no_more_operands_than_they_know(word: str) -
         assert passed_on(word, command.name, *operands, "more", "words")
 
 
+@pytest.mark.parametrize("words", ["cache why 1 2", "prompt diff 1 2 3", "trace show 1 last", "trace on 5"])
+def test_a_turn_too_many_is_an_error_and_no_prompt(words: str) -> None:
+    with pytest.raises(UsageError, match=f"`{words.split()[-1]}` is one too many"):
+        parsed(*words.split())
+
+
 def test_what_is_almost_a_command_below_a_word_is_asked_about() -> None:
     with pytest.raises(UsageError, match="did you mean `anyclaude cache why`"):
         parsed("cache", "wy")

@@ -127,3 +127,13 @@ def test_what_happened_is_told_by_what_is_still_there(
 def test_an_empty_prompt_is_a_prefix_of_every_other() -> None:
     assert difference((), rows(A)) is None
     assert difference((), ()) is None
+
+
+def test_another_section_in_the_same_place_is_told_with_what_stood_there() -> None:
+    earlier = rows_of((section("messages.0.text.0", "a"), section("messages.1.tool_use.Bash.0", "b", "tool_use")))
+    found = difference(earlier, rows_of((section("messages.0.text.0", "a"), section("messages.1.text.0", "c"))))
+    assert found is not None
+    assert (found.name, found.instead_of) == ("messages.1.text.0", "messages.1.tool_use.Bash.0")
+    same = difference(earlier, rows_of((section("messages.0.text.0", "x"),)))
+    assert same is not None
+    assert same.instead_of is None

@@ -1,7 +1,7 @@
 from anyclaude.prompt.own import own_signature
 from anyclaude.prompt.plain import plain
 from anyclaude.prompt.sections import sections_of
-from anyclaude.wire.blocks import TextBlock, ThinkingBlock
+from anyclaude.wire.blocks import TextBlock, ThinkingBlock, ToolReferenceBlock, ToolResultBlock
 from anyclaude.wire.messages import Message, MessagesRequest, Tool
 
 READ, BASH = Tool("Read", "reads", {}), Tool("Bash", "runs", {})
@@ -38,3 +38,12 @@ def test_only_what_anyclaude_itself_said_is_left_out() -> None:
     own = Message("assistant", (ThinkingBlock("read 5", own_signature("read 5")),))
 
     assert plain(MessagesRequest("m", (*MESSAGES, own))).messages == MESSAGES
+
+
+def test_a_server_that_defers_tools_itself_has_them_where_they_are_referred_to() -> None:
+    result = ToolResultBlock("toolu_1", (ToolReferenceBlock("Web"),))
+    request = MessagesRequest("m", (*MESSAGES, Message("user", (result,))), tools=(READ, WEB, BASH))
+    prompt = plain(request, defers_tools=True)
+    assert (prompt.tools, prompt.late_tools) == ((READ, BASH), (WEB,))
+    assert "fetches" in sections_of(prompt)[-1].text
+    assert plain(request).tools == (READ, WEB, BASH)

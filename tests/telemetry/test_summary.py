@@ -1,6 +1,7 @@
 import pytest
 
 from anyclaude.telemetry.summary import MIN_READ, summarize
+from anyclaude.telemetry.turns import CLIENT_LEFT
 from tests.prompt.test_why import turn
 
 
@@ -50,3 +51,8 @@ def test_groups_are_by_project_session_and_model_the_largest_first() -> None:
 def test_the_slowest_turns_are_those_that_were_answered() -> None:
     found = summarize([turn(1, duration_s=1.0), turn(2, duration_s=9.0), turn(3, duration_s=99.0, error="x")], [])
     assert [row.id for row in found.slowest] == [2, 1]
+
+
+def test_a_turn_that_the_client_left_has_not_failed() -> None:
+    total = summarize([turn(1, error=CLIENT_LEFT), turn(2, error="api_error"), turn(3)], []).total
+    assert (total.turns, total.failed, total.cancelled) == (3, 1, 1)

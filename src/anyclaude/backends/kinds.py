@@ -144,6 +144,7 @@ _ALL = (
         speaks="anthropic",
         base_url="https://api.anthropic.com",
         tried="transcript",
+        profile=Profile(policy=Policy(late_tools="expand")),  # it defers tools itself
         hint="export ANYCLAUDE_API_KEY=… to go through the gateway; without it, Claude Code signs in by itself",
     ),
 )

@@ -106,7 +106,9 @@ def _circumstances(found: Why) -> Iterator[str]:
 
 def _difference(found: Difference) -> str:
     place = ""
-    if found.change == "changed" and found.to_character:
+    if found.instead_of is not None:
+        place = f": {found.instead_of} stood there"
+    elif found.change == "changed" and found.to_character:
         place = f" between characters {found.from_character:,} and {found.to_character:,}"
     before = f"{counted(found.n_shared, 'section')} before that ({found.n_shared_characters:,} characters) equal"
     return f"{found.name} ({found.kind}) {_VERBS[found.change]}{place}; {before}."
@@ -119,7 +121,8 @@ def _figures(found: Why) -> list[str]:
     if found.tokens_could is not None:
         lines.append(f"  could be cached      {about}{_tokens(found.tokens_could)}, {how}")
     if found.tokens_lost:
-        lines.append(f"  lost by the change   about {_tokens(found.tokens_lost)}")
+        what = "lost by the change " if found.scope == "session" else "not shared with it "
+        lines.append(f"  {what}  about {_tokens(found.tokens_lost)}")
     lines.append(f"  was cached           {_reported(found)}")
     if found.kept_more:
         lines.append(

@@ -1,5 +1,6 @@
 """The command: parse, read the settings, hand over. Every failure is one message and an exit status."""
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ def run() -> None:
     """The console script."""
     try:
         status = main(sys.argv[1:])
-        sys.stdout.flush()
+        print(end="", flush=True)  # without a standard output, nothing
     except AnyclaudeError as error:
         print(f"anyclaude: {error.message}", file=sys.stderr)
         status = error.exit_code
@@ -25,6 +26,12 @@ def run() -> None:
         # Whoever read our output has enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
+            raise
+        print(f"anyclaude: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
     sys.exit(status)
 
 

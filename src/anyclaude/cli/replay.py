@@ -15,9 +15,7 @@ from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.seam import Progress, Target, Turn
 from anyclaude.cli.show import or_dash, print_columns, print_json, say, seconds, visible
-from anyclaude.cli.trace_diff import head_of
-from anyclaude.cli.trace_show import recorded_request
-from anyclaude.cli.traced import load_trace
+from anyclaude.cli.traced import head_of, load_trace, recorded_request
 from anyclaude.config.settings import Settings
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import Choice, choose

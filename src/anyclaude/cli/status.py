@@ -46,6 +46,8 @@ def _print_server(server: Mapping[str, Any]) -> None:
     facts = server["server"]
     draining = ", stops after its last session" if facts["is_draining"] else ""
     print(f"gateway {facts['version']} at {server['url']}, pid {server['pid']}, up {_age(facts['uptime_s'])}{draining}")
+    if facts.get("unwritten"):
+        print(f"  {facts['unwritten']} records of turns or traces could not be written; `anyclaude logs` says why")
     for session in server["sessions"]:
         backend = f"{session['backend']} at {session['base_url']}"
         print(f"  session {session['id']}  {session['model'] or 'any model'} on {backend}")

@@ -10,12 +10,10 @@ from msgspec import Struct
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Target
 from anyclaude.cli.show import print_json, visible
-from anyclaude.cli.trace_show import recorded_request
-from anyclaude.cli.traced import find_trace
+from anyclaude.cli.traced import find_trace, head_of, recorded_request
 from anyclaude.errors import TraceFailed, UsageError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.paths import Folders
-from anyclaude.prompt.head import Head
 from anyclaude.prompt.sections import Section
 from anyclaude.routing.choose import prompt_for, sections_for
 from anyclaude.telemetry.trace_files import Summary, Trace, TraceFolder, read_trace, summary_of
@@ -54,10 +52,6 @@ def sections_of_trace(found: Trace, kind: str) -> tuple[Section, ...]:
     """The prompt as that kind of server's model reads it."""
     target = Target(kind=kind, base_url=found.header.base_url)
     return sections_for(target, prompt_for(target, recorded_request(found), head_of(found)))
-
-
-def head_of(found: Trace) -> Head | None:
-    return msgspec.convert(found.header.head, Head | None)
 
 
 def _two(line: CommandLine, folders: Folders) -> tuple[Path, Path]:

@@ -5,16 +5,15 @@ from typing import Any
 import msgspec
 
 from anyclaude.cli.show import clock, or_dash, print_json, seconds, visible
-from anyclaude.cli.traced import load_trace
-from anyclaude.errors import TraceFailed
+from anyclaude.cli.traced import load_trace, recorded_request
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.paths import Folders
 from anyclaude.prompt.canonical import is_reminder
 from anyclaude.prompt.sections import tool_text
 from anyclaude.telemetry.folded import Answer, Step, answer_of, folded
 from anyclaude.telemetry.trace_files import Trace
-from anyclaude.wire.blocks import BadField, TextBlock, ToolResultBlock, ToolUseBlock
-from anyclaude.wire.messages import Message, MessagesRequest, decode_request
+from anyclaude.wire.blocks import TextBlock, ToolResultBlock, ToolUseBlock
+from anyclaude.wire.messages import Message
 
 _WORDS = 300
 
@@ -31,16 +30,6 @@ def show(line: CommandLine, folders: Folders) -> int:
     _print_steps(steps)
     _print_answer(answer)
     return 0
-
-
-def recorded_request(found: Trace) -> MessagesRequest:
-    """Raises TraceFailed."""
-    if found.request is None:
-        raise TraceFailed(f"the trace of {found.header.request_id} ends before its request; there is nothing to use")
-    try:
-        return decode_request(msgspec.json.encode(found.request))
-    except BadField as error:
-        raise TraceFailed(f"the request in the trace of {found.header.request_id} cannot be read: {error}") from None
 
 
 def _asked(found: Trace) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import msgspec
+
 from anyclaude.cli.recorded import open_history
 from anyclaude.cli.show import say
-from anyclaude.errors import LedgerFailed, UsageError
+from anyclaude.errors import LedgerFailed, TraceFailed, UsageError
 from anyclaude.paths import Folders
+from anyclaude.prompt.head import Head
 from anyclaude.telemetry.trace_files import Trace, TraceFolder, read_trace
+from anyclaude.wire.blocks import BadField
+from anyclaude.wire.messages import MessagesRequest, decode_request
 
 NOTHING = "nothing is traced yet; `anyclaude trace on` records every turn from then on"
 
@@ -32,6 +37,24 @@ def find_trace(name: str, folders: Folders) -> Path:
 def load_trace(name: str, folders: Folders) -> Trace:
     """Raises UsageError or TraceFailed."""
     return read_trace(find_trace(name, folders))
+
+
+def recorded_request(found: Trace) -> MessagesRequest:
+    """Raises TraceFailed."""
+    if found.request is None:
+        raise TraceFailed(f"the trace of {found.header.request_id} ends before its request; there is nothing to use")
+    try:
+        return decode_request(msgspec.json.encode(found.request))
+    except BadField as error:
+        raise TraceFailed(f"the request in the trace of {found.header.request_id} cannot be read: {error}") from None
+
+
+def head_of(found: Trace) -> Head | None:
+    """The head that the turn was read from. Raises TraceFailed."""
+    try:
+        return msgspec.convert(found.header.head, Head | None)
+    except msgspec.ValidationError as error:
+        raise TraceFailed(f"the head in the trace of {found.header.request_id} cannot be read: {error}") from None
 
 
 def turn_numbers(folders: Folders) -> dict[str, int]:

@@ -5,6 +5,7 @@ Options of ours are known anywhere before `--`. A word of ours counts only as th
 """
 
 import difflib
+import re
 
 from msgspec import Struct
 
@@ -112,6 +113,7 @@ CLIENT_WORDS = frozenset(
     ]
 )
 CLIENT_SESSION_WORDS = frozenset({"agents"})
+_TURN = re.compile(r"\d+|last|req_\w+", re.ASCII)
 _ASKED = {"help": "--help", "version": "--version"}
 _ABOUT = ("--help", "-h", "--version")  # after a word of the client's they ask about that word
 LAUNCH_FLAGS = ("--no-launch", "--dry-run", *_ABOUT)
@@ -180,7 +182,9 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
     values, others = _take_values(word, others)
     operands = tuple(argument for argument in others if not argument.startswith("-"))
     command = _command(word, operands)
-    if len(operands) > (command.n_operands + 1 if command else 0):
+    n_most = command.n_operands + 1 if command else 0
+    if len(operands) > n_most:
+        _check_operands(word, command, operands[n_most:])
         if first in CLIENT_WORDS:  # the client's command of the same name, with nothing taken out of it
             return CommandLine(line.options, line.flags.difference(_ABOUT), None, tuple(arguments[word_at:]))
         return line
@@ -211,6 +215,13 @@ def _command(word: Word, operands: tuple[str, ...]) -> Command | None:
                 f"As a prompt: anyclaude -- {word.name} {operands[0]}"
             )
     return known.get(operands[0])
+
+
+def _check_operands(word: Word, command: Command | None, extra: tuple[str, ...]) -> None:
+    """What names nothing but turns was hardly meant as a prompt."""
+    if command is not None and all(_TURN.fullmatch(operand) for operand in extra):
+        words = " ".join(part for part in (word.name, command.name, command.operands) if part)
+        raise UsageError(f"`{extra[0]}` is one too many: anyclaude {words}")
 
 
 def _take_values(word: Word, arguments: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -19,7 +19,7 @@ class Difference(Struct, frozen=True):
     """The first section that differs. `name` and `kind` are the later prompt's, or the earlier's where it is removed.
 
     `from_character` to `to_character` is where in the section the two part, as closely as is known; `n_shared` sections
-    and `n_shared_characters` before it are equal.
+    and `n_shared_characters` before it are equal. `instead_of` names the earlier section where it is another one.
     """
 
     change: Change
@@ -29,6 +29,7 @@ class Difference(Struct, frozen=True):
     to_character: int
     n_shared: int
     n_shared_characters: int
+    instead_of: str | None = None
 
 
 def n_equal(earlier: Sequence[SectionRow], later: Sequence[SectionRow]) -> int:
@@ -51,6 +52,8 @@ def difference(earlier: Sequence[SectionRow], later: Sequence[SectionRow]) -> Di
     before, after = earlier[n], later[n]
     change = _change(earlier[n:], later[n:])
     if change == "changed":
+        if before.name != after.name:
+            return Difference(change, after.kind, after.name, 0, after.n_characters, n, shared, before.name)
         start, end = _where(before, after)
         return Difference(change, after.kind, after.name, start, end, n, shared + start)
     section = after if change == "added" else before

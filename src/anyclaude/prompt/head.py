@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from anyclaude.prompt.lasting import lasting
-from anyclaude.wire.messages import Message, MessagesRequest, Tool
+from anyclaude.wire.messages import Message, MessagesRequest, Tool, text_of
 
 KEPT = 4  # heads of one conversation: the client may go back and forth between two sets of tools
 
@@ -86,5 +86,6 @@ def _within(head: Head, last: int) -> Head:
 
 
 def origin(messages: tuple[Message, ...]) -> str:
-    """Names a conversation by its first message: a fork keeps it under another session's id."""
-    return hashlib.sha256(msgspec.json.encode(messages[0])).hexdigest()[:32]
+    """Names a conversation by the words of its first message: a fork keeps it under another session's id."""
+    words = text_of(messages[0].content)
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:32]

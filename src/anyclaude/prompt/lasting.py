@@ -20,7 +20,12 @@ _COUNTER = re.compile(
 
 def lasting(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The preamble is looked for first, among neighbours as the client sent them: what goes must not make new ones."""
-    return without_counters(without_own(preamble_first(messages)))
+    return without_counters(without_own(without_empty_system(preamble_first(messages))))
+
+
+def without_empty_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """One that says nothing must not stand before the first user message."""
+    return tuple(message for message in messages if message.content or message.role != "system")
 
 
 def preamble_first(messages: tuple[Message, ...]) -> tuple[Message, ...]:

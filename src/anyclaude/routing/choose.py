@@ -28,7 +28,10 @@ def backend_for(target: Target, clients: Clients, knowledge: Knowledge) -> Backe
 
 def prompt_for(target: Target, request: MessagesRequest, head: Head | None) -> Prompt:
     """What that backend makes the model read: a server that speaks the Messages API gets the client's own form."""
-    return plain(request) if KINDS[target.kind].speaks == "anthropic" else canonical(request, head)
+    kind = KINDS[target.kind]
+    if kind.speaks == "anthropic":
+        return plain(request, defers_tools=kind.profile.policy.late_tools == "expand")
+    return canonical(request, head)
 
 
 def sections_for(target: Target, prompt: Prompt) -> tuple[Section, ...]:

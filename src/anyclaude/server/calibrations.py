@@ -20,6 +20,8 @@ def save_calibration(ledger: Ledger, key: ModelKey, calibration: Calibration) ->
     values = (*key, msgspec.json.encode(calibration))
 
     def write(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT OR REPLACE INTO calibration VALUES (?, ?, ?, ?)", values)
+        connection.execute(
+            "INSERT OR REPLACE INTO calibration (backend, base_url, model, state) VALUES (?, ?, ?, ?)", values
+        )
 
     ledger.put(write)

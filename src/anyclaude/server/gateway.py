@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 class Statistics(Struct, frozen=True):
     """The server as numbers, and the turns that run right now: `n_read` of `n_total` prompt tokens where the backend
-    tells, `is_answering` once the first piece has come."""
+    tells, `is_answering` once the first piece has come. `unwritten` counts what ledger and traces could not write."""
 
     version: str
     protocol: int
@@ -36,6 +36,7 @@ class Statistics(Struct, frozen=True):
     running_turns: int
     turns: int
     is_draining: bool
+    unwritten: int
     running: tuple[dict[str, Any], ...] = ()
 
 
@@ -137,6 +138,7 @@ class Gateway:
             running_turns=len(self.running),
             turns=len(self.ledger.recent),
             is_draining=self.is_draining,
+            unwritten=self.ledger.n_lost + (self.traces.n_lost if self.traces else 0),
             running=tuple(_shown(turn) for turn in self.running),
         )
 

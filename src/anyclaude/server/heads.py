@@ -88,7 +88,11 @@ class Heads:
         )  # fmt: skip
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO head VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute(
+                "INSERT OR REPLACE INTO head (session, agent, entrypoint, project, origin, used_at, heads) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
 
         self._ledger.put(write)
 

@@ -27,8 +27,9 @@ class Rate(Struct, frozen=True):
 
 
 class Sums(Struct, frozen=True, kw_only=True):
-    """`cancelled` turns are those that the client left; they are none of the `failed`. `tokens_cached` and `hit_rate` are
-    of the turns whose server told what it cached; `seconds_saved` is None where no turn read enough to know the speed."""
+    """`cancelled` turns are those that the client left; they are none of the `failed`. `tokens_cached` and `hit_rate`
+    are of the turns whose server told what it cached; `seconds_saved` is None where no turn read enough to know the
+    speed."""
 
     name: str
     turns: int
