@@ -39,6 +39,13 @@ def record(ledger: Ledger, *texts: str, **fields: Any) -> TurnRow:
     return ledger.recent[-1]
 
 
+def forgetting(path: Path | None) -> Ledger:
+    """A ledger that forgets what is older than 90 days before anything else."""
+    ledger = Ledger(path)
+    ledger.forget(90)
+    return ledger
+
+
 def recorded(path: Path) -> list[TurnRow]:
     """What another process reads."""
     with History(path) as history:

@@ -19,7 +19,7 @@ from tests.support import chat
 from tests.support.backend import Script, ScriptedBackend
 from tests.support.gateway import request, running_gateway, target
 from tests.support.script import in_order
-from tests.telemetry.rows import everything_in, lazily, n_sections_in, record, recorded, sections, turn_row
+from tests.telemetry.rows import everything_in, forgetting, lazily, n_sections_in, record, recorded, sections, turn_row
 
 PROMISED = (
     "id", "started_at", "session", "agent", "request_class", "project", "backend", "model", "tokens_prompt",
@@ -235,7 +235,7 @@ def test_old_turns_are_forgotten_with_the_sections_that_only_they_had(path: Path
     kept = record(ledger, "a", "b", "new", started_at=4e9)
     ledger.put(lambda connection: _insert_heads(connection, {"old": 1.0, "new": 4e9}))
     ledger.close()
-    again = Ledger(path, days=90)
+    again = forgetting(path)
     heads = [row["session"] for row in again.read("SELECT session FROM head")]
     again.close()
 
@@ -255,7 +255,7 @@ def test_nothing_young_is_forgotten(path: Path) -> None:
     ledger = Ledger(path)
     kept = record(ledger, "a", "b", started_at=4e9)
     ledger.close()
-    Ledger(path, days=90).close()
+    forgetting(path).close()
 
     assert recorded(path) == [kept]
     assert n_sections_in(path) == 2
@@ -265,7 +265,7 @@ def test_a_number_is_never_given_twice(path: Path) -> None:
     ledger = Ledger(path)
     record(ledger, "a", started_at=1.0)
     ledger.close()
-    again = Ledger(path, days=90)
+    again = forgetting(path)
 
     assert record(again, "a", started_at=4e9).id == 2
     again.close()
@@ -296,8 +296,16 @@ def test_a_file_that_is_not_ours_to_write_is_left_alone_and_everything_works(
 
 
 def test_without_a_file_everything_works_and_is_forgotten() -> None:
-    ledger = Ledger(None, days=90)
+    ledger = forgetting(None)
     first = record(ledger, "a", started_at=4e9)
 
     assert record(ledger, "a", "b").compared_with == first.id
     ledger.close()
+
+
+def test_what_is_forgotten_is_not_compared_with(ledger: Ledger) -> None:
+    record(ledger, "a", "b", started_at=1.0)
+    ledger.forget(90)
+
+    assert record(ledger, "a", "b", "c", started_at=4e9).compared_with is None
+    assert ledger.n_lost == 0

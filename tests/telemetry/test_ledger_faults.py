@@ -13,7 +13,7 @@ import pytest
 from anyclaude.telemetry import database
 from anyclaude.telemetry.history import History
 from anyclaude.telemetry.ledger import Ledger
-from tests.telemetry.rows import lazily, record, recorded, sections, turn_row
+from tests.telemetry.rows import forgetting, lazily, record, recorded, sections, turn_row
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120.0
@@ -204,7 +204,7 @@ def test_a_turn_is_compared_with_what_another_process_recorded(path: Path) -> No
 def test_sections_that_another_process_forgot_are_written_again(path: Path) -> None:
     one = Ledger(path)
     record(one, "a", "b", started_at=1.0)
-    Ledger(path, days=90).close()
+    forgetting(path).close()
     found = record(one, "a", "b", "c", started_at=4e9)
 
     assert (found.id, found.compared_with) == (2, None)
@@ -235,7 +235,7 @@ def test_whatever_page_is_damaged_the_next_turn_is_recorded_and_nothing_is_delet
         data = whole.copy()
         data[page * PAGE_BYTES + 100 : (page + 1) * PAGE_BYTES] = with_what * (PAGE_BYTES - 100)
         path.write_bytes(data)
-        ledger = Ledger(path, days=90)
+        ledger = forgetting(path)
         ledger.read("SELECT * FROM head")
         found = record(ledger, "hello", request_id="req_new", started_at=4e9)
         ledger.close()
@@ -268,7 +268,7 @@ def test_damage_that_is_found_while_writing_begins_a_new_file(path: Path, caplog
 def test_a_disk_that_refuses_the_file_does_not_keep_the_ledger_from_working(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(path / "missing" / "ledger.sqlite3", days=90)
+    ledger = forgetting(path / "missing" / "ledger.sqlite3")
     first = record(ledger, "a", started_at=4e9)
 
     assert record(ledger, "a", "b").compared_with == first.id

@@ -25,7 +25,7 @@ from anyclaude.server.process import process_start
 from anyclaude.server.run import Server, hosts_of, raise_file_limit
 from anyclaude.server.run import serve as run_server
 from anyclaude.server.sessions import NewSession, Session, Sessions
-from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
+from anyclaude.telemetry.ledger import Ledger
 from anyclaude.telemetry.traces import Traces
 
 
@@ -39,7 +39,8 @@ def serve(line: CommandLine, settings: Settings, folders: Folders, environ: Mapp
     session = _session(sessions, choice, settings)
     management_token = secrets.token_urlsafe(32)
     traces = Traces(folders.traces, secrets=[management_token])
-    gateway = Gateway(sessions, Ledger(folders.ledger, days=LEDGER_DAYS), traces)
+    gateway = Gateway(sessions, Ledger(folders.ledger), traces)
+    gateway.forget_old()
     log_to_terminal(settings.debug)
     raise_file_limit()
     app = build_app(

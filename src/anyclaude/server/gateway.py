@@ -16,12 +16,13 @@ from anyclaude.server.heads import Heads
 from anyclaude.server.logs import set_level
 from anyclaude.server.sessions import Sessions
 from anyclaude.server.turn import RunningTurn
-from anyclaude.telemetry.ledger import Ledger
+from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
 from anyclaude.telemetry.redact import Redactor
 from anyclaude.telemetry.traces import Traces
 from anyclaude.telemetry.turns import TurnRow
 
 PROTOCOL = 1
+_DAY_S = 86400.0
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +53,7 @@ class Gateway:
         self.running: set[RunningTurn] = set()
         self.is_draining = False
         self._started = self._last_activity = time.monotonic()
+        self._pruned_at: float | None = None
 
     def touch(self) -> None:
         self._last_activity = time.monotonic()
@@ -61,6 +63,12 @@ class Gateway:
         for session in self.sessions.remove_dead():
             log.info("session %s ended", session.id)
             set_level(other.log_level for other in self.sessions)
+
+    def forget_old(self) -> None:
+        """Turns of long ago, once a day: asked as often as one likes."""
+        if self._pruned_at is None or time.monotonic() - self._pruned_at > _DAY_S:
+            self._pruned_at = time.monotonic()
+            self.ledger.forget(LEDGER_DAYS)
 
     def quiet_s(self) -> float:
         """Seconds since anything was asked; 0 while there is a session."""

@@ -25,7 +25,7 @@ from anyclaude.server.handshake import address_file, announce, read_address, wit
 from anyclaude.server.logs import log_to, set_level
 from anyclaude.server.overlays import delete_dead_overlays
 from anyclaude.server.sessions import Sessions
-from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
+from anyclaude.telemetry.ledger import Ledger
 from anyclaude.telemetry.traces import Traces
 
 SWEEP_S = 2.0
@@ -86,6 +86,7 @@ async def _sweep(server: Server, gateway: Gateway, background: Background) -> No
     while True:
         await anyio.sleep(SWEEP_S)
         gateway.forget_dead()
+        gateway.forget_old()
         delete_dead_overlays(background.runtime / "overlays")
         if os.getppid() != supervisor and read_address(address_file(background.runtime)) is None:
             # The supervisor was killed: in its place this server is found by `status`, `stop` and launches.
@@ -118,7 +119,7 @@ def main(arguments: list[str]) -> None:
     raise_file_limit()
     sock = socket.socket(fileno=descriptor)
     port = sock.getsockname()[1]
-    ledger = Ledger(state / "ledger.sqlite3", days=LEDGER_DAYS)
+    ledger = Ledger(state / "ledger.sqlite3")
     traces = Traces(state / "traces", secrets=[token])
     gateway = Gateway(Sessions(runtime / "sessions"), ledger, traces)
     set_level(session.log_level for session in gateway.sessions)

@@ -32,21 +32,18 @@ Result = TypeVar("Result")
 
 
 class Ledger:
-    """`path` None keeps everything in memory. Turns older than `days` are forgotten when it is opened.
+    """`path` None keeps everything in memory.
 
     A file that cannot be written, or is not ours to write, does not keep a server from starting: turns stay in memory,
     and the log says why.
     """
 
-    def __init__(self, path: Path | None, *, days: float | None = None) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.recent: deque[TurnRow] = deque(maxlen=_KEPT)
         self._path = path
         self._branches = Branches()
         self._connection = _connected(path)
         self._behind = WriteBehind(f"the ledger {path}", at_end=lambda: self._connection.close())
-        if days is not None:
-            before = time.time() - days * 86400
-            self.put(lambda connection: prune(connection, before=before))
 
     @property
     def n_lost(self) -> int:
@@ -69,6 +66,16 @@ class Ledger:
         """Returns at once. `write` runs later, in a transaction of its own; a second time if the file was damaged. It
         leaves turns and sections alone."""
         self._behind.put(lambda: self._transact(write))
+
+    def forget(self, days: float) -> None:
+        """Returns at once. What is older goes, in its turn."""
+        before = time.time() - days * 86400
+
+        def forget(connection: sqlite3.Connection) -> None:
+            prune(connection, before=before)
+            self._branches = Branches()  # the old one may remember what is gone
+
+        self.put(forget)
 
     def flush(self) -> None:
         """Returns when everything so far is written."""
