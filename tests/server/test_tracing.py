@@ -12,7 +12,7 @@ import pytest
 
 from anyclaude.server.process import process_start
 from anyclaude.server.sessions import NewSession
-from anyclaude.telemetry.folded import answer_of
+from anyclaude.telemetry.trace_events import answer_of
 from anyclaude.telemetry.trace_files import Limits, Trace, TraceFolder, read_trace
 from anyclaude.telemetry.traces import Traces
 from tests.server.test_native import BLOCK, BLOCK_STOP, DELTA, END, START, STOP, streams

@@ -11,9 +11,9 @@ from msgspec.structs import asdict, replace
 
 from anyclaude.prompt.canonical import canonical
 from anyclaude.prompt.sections import rows_of, sections_of
-from anyclaude.telemetry.behind import WAITING
 from anyclaude.telemetry.history import History
 from anyclaude.telemetry.ledger import Ledger
+from anyclaude.telemetry.write_behind import WAITING
 from anyclaude.wire.messages import decode_request
 from tests.support import chat
 from tests.support.backend import Script, ScriptedBackend

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyclaude.telemetry.pieces import PieceRedactor
 from anyclaude.telemetry.redact import Redactor
+from anyclaude.telemetry.redact_stream import PieceRedactor
 from anyclaude.telemetry.trace_files import TraceEvent
 
 KEY_LINES = "\n".join(f"MIIE{n:060d}" for n in range(5))

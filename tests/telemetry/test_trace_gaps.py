@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from anyclaude.telemetry.behind import WAITING
 from anyclaude.telemetry.trace_files import Limits, TraceFolder, read_trace
 from anyclaude.telemetry.traces import WAITING_S, RunningTrace, Traces
+from anyclaude.telemetry.write_behind import WAITING
 from anyclaude.wire.events import BlockDelta, TextDelta
 from tests.telemetry.test_traces import BODY, ROW, header, is_open
 

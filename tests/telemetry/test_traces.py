@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from anyclaude.errors import TraceFailed, UnsafeFolder
-from anyclaude.telemetry.folded import answer_of, folded
+from anyclaude.telemetry.trace_events import answer_of, folded
 from anyclaude.telemetry.trace_files import Limits, TraceFolder, TraceHeader, read_trace, summary_of
 from anyclaude.telemetry.traces import WAITING_EVENTS, Traces
 from anyclaude.telemetry.turns import Reading, TurnRow

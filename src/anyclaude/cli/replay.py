@@ -22,7 +22,7 @@ from anyclaude.launch.choose import Choice, choose
 from anyclaude.launch.local_model import hub_folder
 from anyclaude.paths import Folders
 from anyclaude.routing.choose import backend_for, choose_model, prompt_for, sections_for
-from anyclaude.telemetry.folded import Answer, answer_of
+from anyclaude.telemetry.trace_events import Answer, answer_of
 from anyclaude.telemetry.trace_files import Trace, TraceEvent
 from anyclaude.telemetry.traces import event_of
 

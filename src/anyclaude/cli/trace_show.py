@@ -10,7 +10,7 @@ from anyclaude.launch.arguments import CommandLine
 from anyclaude.paths import Folders
 from anyclaude.prompt.canonical import is_reminder
 from anyclaude.prompt.sections import tool_text
-from anyclaude.telemetry.folded import Answer, Step, answer_of, folded
+from anyclaude.telemetry.trace_events import Answer, Step, answer_of, folded
 from anyclaude.telemetry.trace_files import Trace
 from anyclaude.wire.blocks import TextBlock, ToolResultBlock, ToolUseBlock
 from anyclaude.wire.messages import Message

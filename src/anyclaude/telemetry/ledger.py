@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 from msgspec.structs import asdict, replace
 
 from anyclaude.errors import LedgerFailed
-from anyclaude.telemetry.behind import WriteBehind
 from anyclaude.telemetry.branches import Branches, Match
 from anyclaude.telemetry.database import Transaction, is_damage, open_to_write
 from anyclaude.telemetry.sections import SectionRow
 from anyclaude.telemetry.turns import TurnRow
+from anyclaude.telemetry.write_behind import WriteBehind
 
 LEDGER_DAYS = 90.0  # older turns are forgotten
 _KEPT = 1000

@@ -14,11 +14,11 @@ import msgspec
 
 from anyclaude.errors import TraceFailed
 from anyclaude.paths import private_folder
-from anyclaude.telemetry.behind import Work, WriteBehind
-from anyclaude.telemetry.pieces import PieceRedactor
 from anyclaude.telemetry.redact import Redactor
+from anyclaude.telemetry.redact_stream import PieceRedactor
 from anyclaude.telemetry.trace_files import TraceEvent, TraceFolder, TraceHeader
 from anyclaude.telemetry.turns import Reading, TurnRow
+from anyclaude.telemetry.write_behind import Work, WriteBehind
 from anyclaude.wire.events import Event, Foreign
 from anyclaude.wire.text import mend_text
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from anyclaude.telemetry.behind import WAITING, WriteBehind
+from anyclaude.telemetry.write_behind import WAITING, WriteBehind
 
 LIMIT_S = 60.0
 
