@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from anyclaude.telemetry.write_behind import WAITING, WriteBehind
+from anyclaude.telemetry.write_behind import WAITING, WAITING_BYTES, WriteBehind
 
 LIMIT_S = 60.0
 
@@ -120,3 +120,28 @@ def test_what_comes_after_closing_is_counted_and_nobody_waits_for_it() -> None:
     assert not behind.put(lambda: None)
     behind.flush()
     assert behind.n_lost == 1
+
+
+def test_what_waits_is_bounded_by_what_it_keeps_in_memory() -> None:
+    behind, done = WriteBehind("the book", Ended()), list[str]()
+    with busy(behind):
+        assert behind.put(lambda: done.append("large"), WAITING_BYTES - 10)
+        assert not behind.put(lambda: done.append("too much"), 11)
+        assert behind.put(lambda: done.append("small"), 10)
+        assert behind.put(lambda: done.append("nothing"))
+    behind.flush()
+    assert behind.put(lambda: done.append("later"), WAITING_BYTES)
+    behind.close()
+
+    assert done == ["large", "small", "nothing", "later"]
+    assert behind.n_lost == 1
+
+
+def test_what_fails_keeps_nothing_in_memory() -> None:
+    behind, done = WriteBehind("the book", Ended()), list[int]()
+    behind.put(lambda: done.append(1 // 0), WAITING_BYTES)
+    behind.flush()
+    assert behind.put(lambda: done.append(1), WAITING_BYTES)
+    behind.close()
+
+    assert done == [1]

@@ -109,7 +109,7 @@ class Gateway:
         if row.tokens_prompt is not None and row.error is None:
             calibration = self.knowledge.correct(row.server, sections, row.tokens_prompt)
             save_calibration(self.ledger, row.server, calibration)
-        self.ledger.add(row, lambda: rows_of(sections))
+        self.ledger.add(row, lambda: rows_of(sections), len(turn.turn.body))
 
     def _row(self, turn: RunningTurn) -> TurnRow:
         meter, labels, tokens = turn.meter, turn.labels, turn.meter.tokens

@@ -57,9 +57,10 @@ class Ledger:
         self.flush()
         return found
 
-    def add(self, row: TurnRow, sections: Callable[[], Sequence[SectionRow]]) -> None:
-        """Returns at once. `sections` is called by the writer, so that digests cost the request nothing."""
-        if not self._behind.put(lambda: self._record(row, sections)):
+    def add(self, row: TurnRow, sections: Callable[[], Sequence[SectionRow]], n_bytes: int = 0) -> None:
+        """Returns at once. `sections` is called by the writer, so that digests cost the request nothing; until then it
+        keeps `n_bytes` of prompt in memory."""
+        if not self._behind.put(lambda: self._record(row, sections), n_bytes):
             self.recent.append(row)
 
     def put(self, write: Callable[[sqlite3.Connection], None]) -> None:

@@ -52,7 +52,7 @@ class Traces:
         """Returns at once. `started` is on the clock of `RunningTrace.see`; `secrets` are those of the moment."""
         redactor = Redactor((*self._secrets, *secrets))
         writer = _Writer(self._folder, self._folder.file_for(header), redactor, self._open)
-        self._behind.put(lambda: writer.begin(header, body))
+        self._behind.put(lambda: writer.begin(header, body), len(body))
         return RunningTrace(writer, self._behind, started)
 
     def flush(self) -> None:

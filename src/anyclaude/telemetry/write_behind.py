@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-WAITING = 500  # what waits keeps the prompts of its turns in memory
+WAITING = 500
+WAITING_BYTES = 256 << 20  # what waits keeps the prompts of its turns in memory
 CLOSE_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -22,22 +23,34 @@ class WriteBehind:
         self._what = what
         self._at_end = at_end
         self._waiting: queue.Queue[Work | None] = queue.Queue(WAITING)
+        self._n_bytes = 0
         self._counting = threading.Lock()
         self._is_closed = self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name=what, daemon=True)
         self._thread.start()
 
-    def put(self, work: Work) -> bool:
-        """Returns at once; whether it will be tried."""
+    def put(self, work: Work, n_bytes: int = 0) -> bool:
+        """Returns at once; whether it will be tried. `n_bytes` are what the work keeps in memory until it is done."""
         if self._is_closed:
             self._lose("it is closed")
             return False
         try:
-            self._waiting.put_nowait(work)
+            if self._n_bytes + n_bytes > WAITING_BYTES:
+                raise queue.Full
+            self._waiting.put_nowait(lambda: self._run_counted(work, n_bytes))
         except queue.Full:
             self._lose("too much waits to be written")
             return False
+        with self._counting:
+            self._n_bytes += n_bytes
         return True
+
+    def _run_counted(self, work: Work, n_bytes: int) -> None:
+        try:
+            work()
+        finally:
+            with self._counting:
+                self._n_bytes -= n_bytes
 
     def flush(self) -> None:
         """Returns when everything given so far is done."""
