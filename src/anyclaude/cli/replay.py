@@ -1,7 +1,6 @@
 """`anyclaude trace replay [TURN]`: a recorded turn sent again, to any backend, and both answers side by side."""
 
 import asyncio
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import Choice, choose
 from anyclaude.launch.local_model import hub_folder
 from anyclaude.paths import Folders
-from anyclaude.routing.choose import backend_for, choose_model, prompt_for, sections_for
+from anyclaude.routing.choose import backend_for, choose_model, turn_for
 from anyclaude.telemetry.trace_events import Answer, answer_of
 from anyclaude.telemetry.trace_files import Trace, TraceEvent
 from anyclaude.telemetry.traces import event_of
@@ -82,15 +81,13 @@ def as_recorded(settings: Settings, found: Trace) -> Settings:
 
 def turn_of(found: Trace, choice: Choice, *, is_named: bool) -> Turn:
     request, target = recorded_request(found), choice.target
-    prompt = prompt_for(target, request, head_of(found))
     model = target.model if is_named else None
-    return Turn(
-        request=request,
-        prompt=prompt,
-        sections=sections_for(target, prompt),
+    return turn_for(
+        target,
+        request,
+        head_of(found),
         body=msgspec.json.encode(found.request),
         model=model or choose_model(target, found.header.model),
-        message_id=f"msg_{secrets.token_hex(12)}",
         betas=found.header.headers.get("anthropic-beta"),
     )
 

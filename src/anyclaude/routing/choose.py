@@ -1,11 +1,13 @@
 """The model a request is answered by: every name gets an answer, side requests included."""
 
+import secrets
+
 from anyclaude.backends.chat import ChatBackend
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.native import NativeBackend
-from anyclaude.backends.seam import Backend, Target
+from anyclaude.backends.seam import Backend, Target, Turn
 from anyclaude.prompt.canonical import Prompt, canonical
 from anyclaude.prompt.head import Head
 from anyclaude.prompt.plain import plain
@@ -37,3 +39,19 @@ def prompt_for(target: Target, request: MessagesRequest, head: Head | None) -> P
 def sections_for(target: Target, prompt: Prompt) -> tuple[Section, ...]:
     """In the order in which that backend's model reads them."""
     return sections_of(prompt, lists_late_tools=KINDS[target.kind].profile.policy.late_tools == "list")
+
+
+def turn_for(
+    target: Target, request: MessagesRequest, head: Head | None, *, body: bytes, model: str, betas: str | None
+) -> Turn:
+    """The request on its way to that backend, with an id of its own for the answer."""
+    prompt = prompt_for(target, request, head)
+    return Turn(
+        request=request,
+        prompt=prompt,
+        sections=sections_for(target, prompt),
+        body=body,
+        model=model,
+        message_id=f"msg_{secrets.token_hex(12)}",
+        betas=betas,
+    )

@@ -1,7 +1,6 @@
 """The Messages API's routes: a session's token is in the scope, put there by the guard."""
 
 import re
-import secrets
 from typing import Any
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from anyclaude.backends.seam import Turn
 from anyclaude.errors import InvalidRequest, Missing
 from anyclaude.prompt.head import Head
-from anyclaude.routing.choose import backend_for, choose_model, prompt_for, sections_for
+from anyclaude.routing.choose import backend_for, choose_model, turn_for
 from anyclaude.server.answers import send_json
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.heads import Owner
@@ -62,17 +61,11 @@ class Api:
         teaches = labels.agent is not None or labels.request_class in (None, "main")
         return self._gateway.heads.head(owner, session.project, request, teaches=teaches, is_private=session.is_private)
 
-    def _turn(self, scope: Scope, session: Session, request: MessagesRequest, body: bytes, head: Head | None) -> Turn:
-        prompt = prompt_for(session.target, request, head)
-        return Turn(
-            request=request,
-            prompt=prompt,
-            sections=sections_for(session.target, prompt),
-            body=body,
-            model=choose_model(session.target, request.model),
-            message_id=f"msg_{secrets.token_hex(12)}",
-            betas=Request(scope).headers.get("anthropic-beta"),
-        )
+    @staticmethod
+    def _turn(scope: Scope, session: Session, request: MessagesRequest, body: bytes, head: Head | None) -> Turn:
+        target = session.target
+        betas = Request(scope).headers.get("anthropic-beta")
+        return turn_for(target, request, head, body=body, model=choose_model(target, request.model), betas=betas)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         session: Session = scope["state"]["session"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from anyclaude.telemetry.history import path_of
+from anyclaude.telemetry.history import WAS_READ, path_of
 from anyclaude.telemetry.turns import TurnRow
 
 PER_SESSION = 8
@@ -109,7 +109,7 @@ def _read(connection: sqlite3.Connection, scope: Scope) -> list[Branch]:
     """Newest first."""
     query = (
         f"SELECT id, leaf FROM turn WHERE {scope.condition} AND backend = ? AND base_url = ? AND model = ? "  # noqa: S608
-        "AND leaf != 0 AND (error IS NULL OR ttft_s IS NOT NULL) ORDER BY id DESC LIMIT ?"
+        f"AND {WAS_READ} ORDER BY id DESC LIMIT ?"
     )
     branches: list[Branch] = []
     extended: set[int] = set()

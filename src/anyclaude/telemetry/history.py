@@ -23,6 +23,10 @@ _PATH = """
 """
 
 
+# `TurnRow.was_read` of a turn with a prompt, for queries.
+WAS_READ = "leaf != 0 AND (error IS NULL OR ttft_s IS NOT NULL)"
+
+
 def path_of(connection: sqlite3.Connection, leaf: int) -> list[sqlite3.Row]:
     """The sections from the first to `leaf`."""
     return connection.execute(_PATH, (leaf,)).fetchall()
@@ -43,17 +47,13 @@ class Filter(Struct, frozen=True, kw_only=True):
         values: list[object] = []
         for clause, value in (
             ("started_at >= ?", self.since),
+            ("substr(session, 1, length(?)) = ?", self.session),
             ("project = ?", self.project),
+            ("(model = ? OR substr(model, -length(?) - 1) = '/' || ?)", self.model),
         ):
             if value is not None:
                 parts.append(clause)
-                values.append(value)
-        if self.session is not None:
-            parts.append("substr(session, 1, ?) = ?")
-            values += [len(self.session), self.session]
-        if self.model is not None:
-            parts.append("(model = ? OR substr(model, -length(?) - 1) = '/' || ?)")
-            values += [self.model] * 3
+                values += [value] * clause.count("?")
         return " AND ".join(parts), values
 
 
@@ -126,9 +126,8 @@ class History:
         """The newest one before it that the same server answered for this project, of the same class, an agent's for an
         agent's."""
         return self._first(
-            "SELECT * FROM turn WHERE project = ? AND backend = ? AND base_url = ? AND model = ? AND id < ? "
-            "AND request_class IS ? AND (agent IS NULL) = ? AND leaf != 0 AND (error IS NULL OR ttft_s IS NOT NULL) "
-            "ORDER BY id DESC LIMIT 1",
+            "SELECT * FROM turn WHERE project = ? AND backend = ? AND base_url = ? AND model = ? AND id < ? "  # noqa: S608
+            f"AND request_class IS ? AND (agent IS NULL) = ? AND {WAS_READ} ORDER BY id DESC LIMIT 1",
             row.project, *row.server, row.id, row.request_class, row.agent is None,
         )  # fmt: skip
 
