@@ -38,7 +38,7 @@ from anyclaude.telemetry.sections import SectionRow
 from anyclaude.telemetry.turns import TurnRow
 from anyclaude.wire.messages import decode_request
 from bench.gateway import machine
-from bench.session import requests
+from bench.made_up_session import requests
 
 TARGET_MS, AT = 5.0, 100_000
 NEAR = 6_000  # characters around AT that still count as that size

@@ -23,7 +23,7 @@ from bench.backend import BURST, PACED
 from bench.client import Api
 
 START_S = 120.0
-_STOP_S = 8.0
+_STOP_S = 20.0
 _KEY = "sk-bench"
 _LITELLM = Path(__file__).with_name(".litellm")
 _LITELLM_WANTED = "litellm[proxy]>=1.106,<1.107"
@@ -64,8 +64,8 @@ class Server(Struct, frozen=True):
 @contextlib.contextmanager
 def backend(folder: Path, n_events: int, gap_s: float) -> Generator[Server]:
     command = [sys.executable, "-m", "bench.backend", str(n_events), str(gap_s)]
-    environment = _environment(folder / "backend", {"PYTHONPATH": str(Path(__file__).parent.parent)})
-    with _running(command, environment, folder / "backend") as process:
+    environment = own_environment(folder / "backend", {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    with running(command, environment, folder / "backend") as process:
         port = int(_first_output(process, folder / "backend"))
         yield Server("direct", "", process.pid, port, "chat")
 
@@ -73,8 +73,8 @@ def backend(folder: Path, n_events: int, gap_s: float) -> Generator[Server]:
 @contextlib.contextmanager
 def counting_backend(folder: Path, kind: str) -> Generator[Server]:
     command = [sys.executable, "-m", "bench.tokenizer", kind]
-    environment = _environment(folder / "backend", {"PYTHONPATH": str(Path(__file__).parent.parent)})
-    with _running(command, environment, folder / "backend") as process:
+    environment = own_environment(folder / "backend", {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    with running(command, environment, folder / "backend") as process:
         port = int(_first_output(process, folder / "backend"))
         yield Server(kind, "", process.pid, port, "chat")
 
@@ -87,7 +87,7 @@ def anyclaude(folder: Path, backend_port: int, *, mode: str = "openai") -> Gener
         *("--base-url", f"http://127.0.0.1:{backend_port}"),
     ]
     home = folder / "anyclaude"
-    with _running(command, _environment(home, {}), home) as process:
+    with running(command, own_environment(home, {}), home) as process:
         address = _first_output(process, home)
         version = importlib.metadata.version("anyclaude")
         yield Server("anyclaude", version, process.pid, _port_of(address["url"]), "messages", address["token"])
@@ -96,12 +96,12 @@ def anyclaude(folder: Path, backend_port: int, *, mode: str = "openai") -> Gener
 @contextlib.contextmanager
 def litellm(folder: Path, backend_port: int) -> Generator[Server]:
     """One worker, as it starts by default and as anyclaude has; no database, no callbacks."""
-    home, port = folder / "litellm", _free_port()
+    home, port = folder / "litellm", free_port()
     home.mkdir(mode=0o700)
     config = home / "config.json"  # YAML reads JSON
     config.write_text(json.dumps(_litellm_config(backend_port)))
     command = [str(_LITELLM / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with _running(command, _environment(home, _LITELLM_SETTINGS), home) as process:
+    with running(command, own_environment(home, _LITELLM_SETTINGS), home) as process:
         _wait_until_alive(process, home, port)
         yield Server("litellm", litellm_version(), process.pid, port, "messages", _KEY)
 
@@ -140,7 +140,7 @@ def _litellm_config(backend_port: int) -> dict[str, Any]:
     }
 
 
-def _environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
+def own_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Nothing of ours but PATH: no setting, no key, no proxy reaches a server."""
     own = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "STATE", "CACHE", "DATA")}
     fixed = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "PYTHONUNBUFFERED": "1"}
@@ -148,7 +148,7 @@ def _environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environment: Mapping[str, str], home: Path) -> Generator["subprocess.Popen[bytes]"]:
+def running(command: list[str], environment: Mapping[str, str], home: Path) -> Generator["subprocess.Popen[bytes]"]:
     home.mkdir(mode=0o700, exist_ok=True)
     with (home / "stdout").open("wb") as out, (home / "stderr").open("wb") as err:
         process = subprocess.Popen(
@@ -196,7 +196,7 @@ def _while_starting(process: "subprocess.Popen[bytes]", home: Path) -> Generator
     raise NotStarted(f"{process.args}: exit status {process.poll()}\n{written}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

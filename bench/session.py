@@ -1,103 +1,235 @@
-"""A made-up session: the requests that a client sends turn by turn, each with everything that was said before."""
+"""What a prefix that is computed once is worth: one session on the engine, mlx_lm.server, vllm-mlx, and without a cache.
 
+    .venv/bin/python -m bench.session [--rounds N] [--skip-vllm-mlx] [--install-vllm-mlx] [--only NAME] [--json FILE]
+
+All answer the same questions with the same model: random weights, 2 layers, float32, made here. The system prompt is
+made-up text of exactly 18,490 tokens. Every server begins each round with empty folders; they take turns, in another
+order each round, so that what else the machine does meets all of them alike. Figures are medians over the rounds of the
+run that prints them.
+
+cold                 the first question: nothing is known of the prompt
+follow-up            questions two to five of that conversation
+second session       a new conversation on the same system prompt
+after a restart      the server is stopped and started again; once it answers, the conversation goes on
+after a switch       another model answers a word, then the conversation goes on
+four in turn         four conversations on one system prompt, question by question in turn: their follow-ups
+ready                from the start of the server's process to its first word of an answer
+
+first token          from before the connection is opened to the first event with content, the client's own clock
+read                 prompt tokens that were computed, as the server tells; new is what no earlier prompt or answer held
+stored               what the server keeps of prompts, as it tells itself; one conversation, and four on one prefix
+"""
+
+import argparse
+import importlib.metadata
 import json
-import random
-from collections.abc import Iterator
-from typing import Any
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
 
-_TOOLS, _TOOL_CHARACTERS = 12, 2600
-_SYSTEM_CHARACTERS, _ENVIRONMENT_CHARACTERS = 7000, 9000
-_WORDS = (
-    "shelf",
-    "bolt",
-    "plate",
-    "spring",
-    "label",
-    "row",
-    "count",
-    "take",
-    "put",
-    "ask",
-    "42",
-    "def",
-    "return",
-    "{",
-    "}",
-)
+from msgspec import Struct, to_builtins
 
-Message = dict[str, Any]
+from bench.asking import Asked, BadAnswer, Question, Turns
+from bench.contestant_engine import Engine
+from bench.contestants import Contestant, MlxLm, Running, VllmMlx, has_vllm_mlx, install_vllm_mlx
+from bench.gateway import machine
+from bench.long_prompt import N_TOKENS, question, system_prompt
+from bench.servers import NotStarted
+from bench.session_figures import NO_CACHE, OURS, Measured, Sample, print_memory, print_table, print_targets, targets
+from demo.mlx_server import has_openblas
+from demo.tiny_model import make_tiny_model
 
-
-def requests(n_turns: int) -> Iterator[bytes]:
-    """The same bytes in every run. A turn is a tool call and its result; every twentieth begins with the person."""
-    chance = random.Random(1)
-    messages: list[Message] = []
-    for n in range(n_turns):
-        if n % 20 == 0:
-            messages += [*_answer(n, chance), *_asked(n, chance)]
-        else:
-            messages += _called(n, chance)
-        yield json.dumps(_FIXED | {"messages": messages}).encode()
+N_QUESTIONS, N_CONVERSATIONS = 5, 4
+ANSWER_TOKENS = 24
+LONGEST_RUN_S = 3600
+NO_CACHE_OPTIONS = {"kv_memory_mb": 1, "kv_disk_mb": 0}  # the least that there is: the newest block of 256 tokens
 
 
-def _asked(n: int, chance: random.Random) -> list[Message]:
-    """The first message brings the project's reminders with it, and a system message after it."""
-    words = _block(_filler(chance, 200))
-    if n:
-        return [{"role": "user", "content": [words]}]
-    reminders = [_block(f"<system-reminder>\n{_filler(chance, 550)}\n</system-reminder>") for _ in range(2)]
-    environment = {"role": "system", "content": _filler(chance, _ENVIRONMENT_CHARACTERS)}
-    return [{"role": "user", "content": [*reminders, words]}, environment]
+class Conversation:
+    """Asks one question after the other, and counts which tokens of each prompt are new."""
+
+    def __init__(self, system: str, number: int, model: Path) -> None:
+        self._system = system
+        self._number = number
+        self._model = model
+        self._turns: Turns = []
+        self._n_known = 0
+        self._n_asked = 0
+
+    def next(self, server: Running) -> Sample:
+        """`n_new` of the first question is the whole prompt. Raises BadAnswer."""
+        self._turns.append(("user", question(self._number, self._n_asked)))
+        self._n_asked += 1
+        asked = server.ask(self._model, Question(self._system, self._turns, ANSWER_TOKENS))
+        self._turns.append(("assistant", asked.text))
+        sample = _sample(asked, asked.n_prompt - self._n_known)
+        self._n_known = asked.n_prompt + asked.n_out
+        return sample
 
 
-def _answer(n: int, chance: random.Random) -> list[Message]:
-    return [{"role": "assistant", "content": [_block(_filler(chance, 600))]}] if n else []
+def _sample(asked: Asked, n_new: int) -> Sample:
+    n_read = None if asked.n_cached is None else asked.n_prompt - asked.n_cached
+    return Sample(asked.first_s, asked.whole_s, asked.n_prompt, n_read, n_new)
 
 
-def _called(n: int, chance: random.Random) -> list[Message]:
-    """Thinking, words and a call; then the result, now and then a long one."""
-    given = {"shelf": n, "labels": [_filler(chance, 60)], "where": _filler(chance, 80)}
-    call = {"type": "tool_use", "id": f"toolu_{n:06}", "name": f"take_part_{n % _TOOLS}", "input": given}
-    thinking = {"type": "thinking", "thinking": _filler(chance, 250), "signature": ""}
-    result = {"type": "tool_result", "tool_use_id": call["id"], "content": _filler(chance, 5000 if n % 8 == 0 else 700)}
-    return [
-        {"role": "assistant", "content": [thinking, _block(_filler(chance, 120)), call]},
-        {"role": "user", "content": [result]},
+class Models(Struct, frozen=True):
+    """`n_shared` are the tokens of a first prompt up to the person's words."""
+
+    one: Path
+    other: Path
+    system: str
+
+
+class Round:
+    """Both phases of one contestant in one round, with folders below `home`."""
+
+    def __init__(self, contestant: Contestant, models: Models, home: Path, measured: Measured) -> None:
+        self._contestant = contestant
+        self._models = models
+        self._home = home
+        self._measured = measured
+
+    def run(self) -> None:
+        """Raises BadAnswer or NotStarted."""
+        talk = self._conversation(0)
+        with self._contestant.running(self._home / "session") as server:
+            self._measured.add("cold", talk.next(server))
+            for _ in range(N_QUESTIONS - 1):
+                self._measured.add("follow-up", talk.next(server))
+            self._measured.note("stored one", server.stored_bytes())
+            if self._contestant.name == NO_CACHE:
+                return
+            self._second_session(server)
+            self._live(server)
+            self._measured.remember(server.memory())
+        self._restarted(talk)
+        self._four()
+
+    def _conversation(self, number: int) -> Conversation:
+        return Conversation(self._models.system, number, self._models.one)
+
+    def _second_session(self, server: Running) -> None:
+        self._measured.add("second session", self._conversation(1).next(server))
+
+    def _live(self, server: Running) -> None:
+        """What a turn takes while it writes: looked at after its first token."""
+        looked = Question(self._models.system, [("user", question(9, 0))], 4 * ANSWER_TOKENS)
+        server.ask(self._models.one, looked, lambda: self._measured.remember(server.memory(), only=("live",)))
+
+    def _restarted(self, talk: Conversation) -> None:
+        started = time.perf_counter()
+        with self._contestant.running(self._home / "session") as server:
+            self._measured.note("ready", time.perf_counter() - started)
+            self._measured.add("after a restart", talk.next(server))
+            if self._contestant.switches:
+                server.ask(self._models.other, Question("", [("user", "hello")], 1))
+                self._measured.add("after a switch", talk.next(server))
+
+    def _four(self) -> None:
+        """The first of the four pays for the system prompt; the first questions of the others are left out."""
+        talks = [self._conversation(number) for number in range(N_CONVERSATIONS)]
+        with self._contestant.running(self._home / "four") as server:
+            for n in range(N_QUESTIONS):
+                for talk in talks:
+                    sample = talk.next(server)
+                    if n:
+                        self._measured.add("four in turn", sample)
+            self._measured.note("stored four", server.stored_bytes())
+
+
+def measure(contestants: Sequence[Contestant], models: Models, folder: Path, n_rounds: int) -> list[Measured]:
+    """Whoever fails in one round is left out of the next."""
+    found = {contestant.name: Measured(contestant.name, contestant.version) for contestant in contestants}
+    for n, turn in enumerate(_orders(contestants, n_rounds)):
+        for contestant in turn:
+            measured = found[contestant.name]
+            if measured.problem:
+                continue
+            _say(f"round {n + 1} of {n_rounds}: {contestant.name}")
+            home = folder / f"{n}-{contestant.name.replace(' ', '-')}"
+            home.mkdir(mode=0o700)
+            try:
+                Round(contestant, models, home, measured).run()
+            except (BadAnswer, NotStarted) as error:
+                measured.problem = f"round {n + 1}: {error}"
+    return list(found.values())
+
+
+def _orders(contestants: Sequence[Contestant], n_rounds: int) -> Iterator[list[Contestant]]:
+    """Each round another one begins."""
+    for n in range(n_rounds):
+        at = n % len(contestants)
+        yield [*contestants[at:], *contestants[:at]]
+
+
+def _contestants(options: argparse.Namespace, folders: tuple[Path, Path]) -> list[Contestant]:
+    found: list[Contestant] = [
+        Engine(folders, OURS),
+        MlxLm(folders, importlib.metadata.version("mlx-lm")),
+        Engine(folders, NO_CACHE, NO_CACHE_OPTIONS),
     ]
+    if not options.skip_vllm_mlx:
+        found.insert(2, VllmMlx(folders))
+    return [contestant for contestant in found if not options.only or contestant.name in options.only]
 
 
-def _block(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
+def _say(progress: str) -> None:
+    print(f"{progress}", file=sys.stderr, flush=True)
 
 
-def _filler(chance: random.Random, n_characters: int) -> str:
-    words: list[str] = []
-    while n_characters > 0:
-        words.append(chance.choice(_WORDS))
-        n_characters -= len(words[-1]) + 1
-    return " ".join(words)
+def _stop(number: int, _frame: FrameType | None) -> None:
+    why = f"the run took longer than {LONGEST_RUN_S} s" if number == signal.SIGALRM else "stopped"
+    raise SystemExit(f"bench.session: {why}")
 
 
-def _tool(n: int, chance: random.Random) -> dict[str, Any]:
-    fields = {
-        name: {"type": "string", "description": _filler(chance, 150)} for name in ("shelf", "labels", "where", "count")
-    }
-    schema = {"type": "object", "properties": fields, "required": ["shelf"], "additionalProperties": False}
-    return {
-        "name": f"take_part_{n}",
-        "description": _filler(chance, _TOOL_CHARACTERS - len(json.dumps(schema))),
-        "input_schema": schema,
-    }
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100:
+        raise argparse.ArgumentTypeError("must be between 1 and 100")
+    return number
 
 
-_FIXED: dict[str, Any] = {
-    "model": "bench",
-    "max_tokens": 32_000,
-    "stream": True,
-    "system": [
-        _block("x-anthropic-billing-header: cc_version=0; cc_entrypoint=bench;"),
-        _block("You answer in words."),
-        _block(_filler(random.Random(2), _SYSTEM_CHARACTERS)),
-    ],
-    "tools": [_tool(n, random.Random(n)) for n in range(_TOOLS)],
-}
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.session")
+    parser.add_argument("--rounds", type=_count, default=3)
+    parser.add_argument("--skip-vllm-mlx", action="store_true")
+    parser.add_argument("--install-vllm-mlx", action="store_true", help="make bench/.vllm-mlx first (needs PyPI)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="measure this server; may be given again")
+    parser.add_argument("--folder", type=Path, help="keep the servers' folders and logs there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the samples there")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = _options()
+    if options.install_vllm_mlx:
+        install_vllm_mlx()
+    if not options.skip_vllm_mlx and not has_vllm_mlx():
+        raise SystemExit("bench.session: vllm-mlx is not there; add --install-vllm-mlx or --skip-vllm-mlx")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    signal.alarm(LONGEST_RUN_S)
+    before = machine()
+    with tempfile.TemporaryDirectory(prefix="anyclaude-bench-") as scratch:
+        folder = options.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        folders = tuple(make_tiny_model(folder / f"model-{seed}", seed=seed, end_share=0.0) for seed in (0, 1))
+        assert len(folders) == 2
+        models = Models(*folders, system_prompt(folders[0]))
+        found = measure(_contestants(options, folders), models, folder, options.rounds)
+    blas = "OpenBLAS" if has_openblas() else "no OpenBLAS: five times slower"
+    print(f"{before}; {blas}; {N_TOKENS:,} tokens of system prompt, {options.rounds} rounds\n")
+    print_table(found)
+    print_memory(found)
+    print_targets(targets(found))
+    if options.json is not None:
+        written = {"machine": before, "rounds": options.rounds, "servers": to_builtins(found)}
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

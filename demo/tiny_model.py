@@ -166,20 +166,20 @@ def write_model(folder: Path, *, seed: int, end_share: float) -> None:
     write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
 
 
-def train_tokenizer() -> Tokenizer:
+def train_tokenizer(n_vocab: int = N_VOCAB) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     added = [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS]
     added += [AddedToken(token, normalized=False, special=False) for token in MARKUP_TOKENS]
     trainer = trainers.BpeTrainer(
-        vocab_size=N_VOCAB - len(added),
+        vocab_size=n_vocab - len(added),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(standard_library(), trainer)
     tokenizer.add_tokens(added)  # pyright: ignore[reportUnknownMemberType]
-    assert tokenizer.get_vocab_size() == N_VOCAB, "the standard library's sources are missing or too short"
+    assert tokenizer.get_vocab_size() == n_vocab, "the standard library's sources are missing or too short"
     return tokenizer
 
 

@@ -9,6 +9,9 @@
     ├── ServerNotReached            the gateway did not start or does not answer
     ├── LedgerFailed                the ledger's file cannot be opened, or is a newer version's
     ├── TraceFailed                 a trace cannot be read, or its folder not be written
+    ├── EngineFailed                a command to the engine failed, or the engine does not start
+    ├── DownloadFailed              a model could not be fetched from the hub; what came is kept
+    ├── ModelRefused                a model's folder is broken, runs code or is of no known kind
     └── ApiError                    an answer in the shape of the Messages API
         ├── InvalidRequest          400  the request holds an impossible value
         │   └── PromptTooLong       400  the client compacts the conversation and tries again
@@ -75,6 +78,18 @@ class LedgerFailed(AnyclaudeError):
 
 class TraceFailed(AnyclaudeError):
     """A trace cannot be read, or its folder not be written."""
+
+
+class EngineFailed(AnyclaudeError):
+    """A command to the engine failed, or the engine does not start."""
+
+
+class DownloadFailed(AnyclaudeError):
+    """A model could not be fetched from the hub. What had come is kept, and the next try goes on from there."""
+
+
+class ModelRefused(AnyclaudeError):
+    """A model's folder is broken, wants to run code, or is of a kind that the engine does not know."""
 
 
 class ApiError(AnyclaudeError):

@@ -11,7 +11,7 @@ from anyclaude.backends.seam import Target
 from anyclaude.cli.help import help_text
 from anyclaude.config.settings import read_settings
 from anyclaude.config.table import SETTINGS, Setting
-from anyclaude.launch.choose import Choice
+from anyclaude.launch.choice import Choice
 from anyclaude.launch.overlay import Door, overlay
 from tests.docs.regenerate import COMMANDS, with_help
 

@@ -12,7 +12,8 @@ from anyclaude.backends.discovery import Found, Model
 from anyclaude.config.secret import Secret
 from anyclaude.config.settings import Settings
 from anyclaude.errors import AnyclaudeError, NoBackend, SettingError
-from anyclaude.launch.choose import ASSUMED_WINDOW, Choice, best_of, choose, goes_straight, key_for, output_limit
+from anyclaude.launch.choice import ASSUMED_WINDOW, Choice, output_limit
+from anyclaude.launch.choose import best_first, choose, goes_straight, key_for
 from tests.support.backend import Exchange, ScriptedBackend
 from tests.support.transcript import TranscriptServer
 
@@ -186,10 +187,8 @@ def test_of_several_servers_the_one_that_can_answer_at_once_is_taken() -> None:
     loading = Found("llamacpp", "http://127.0.0.1:3", problem="Loading model")
     nothing = Found("lmstudio", "http://127.0.0.1:4")
     mlx = Found("mlx-lm", "http://127.0.0.1:5")
-    assert best_of([loading, nothing, empty, ready]) is ready
-    assert best_of([loading, nothing, empty]) is empty
-    assert best_of([loading, nothing]) is nothing
-    assert best_of([mlx, ready]) is mlx
+    assert best_first([loading, nothing, empty, ready]) == [ready, empty, nothing, loading]
+    assert best_first([mlx, ready]) == [mlx, ready]
 
 
 def test_a_key_goes_to_a_server_that_was_named_and_to_no_other() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from anyclaude.backends.seam import Target
 from anyclaude.errors import UsageError
-from anyclaude.launch.choose import Choice
+from anyclaude.launch.choice import Choice
 from anyclaude.launch.overlay import Door, merged, overlay, read_settings_option, take_settings, with_redirects_blank
 
 DOOR = Door("http://127.0.0.1:4000", "session-token")

@@ -12,10 +12,12 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
+from anyclaude.backends.engine_process import EngineProcess
 from anyclaude.backends.seam import Target
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.process import process_start
+from anyclaude.server.reading_note import AFTER_S
 from anyclaude.server.run import Server, hosts_of, serve
 from anyclaude.server.sessions import NewSession, Session, Sessions
 from anyclaude.telemetry.ledger import Ledger
@@ -87,11 +89,18 @@ class RunningGateway:
 
 
 @contextmanager
-def running_gateway(ledger: Ledger | None = None, traces: Traces | None = None) -> Generator[RunningGateway]:
-    """Its ledger is in memory, and nothing is traced, unless they are given. They are closed with it."""
+def running_gateway(
+    ledger: Ledger | None = None,
+    traces: Traces | None = None,
+    engine: EngineProcess | None = None,
+    *,
+    note_after_s: float = AFTER_S,
+) -> Generator[RunningGateway]:
+    """Its ledger is in memory, nothing is traced, and it has no engine, unless they are given. They are closed with
+    it."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = sock.getsockname()[1]
-    gateway = Gateway(Sessions(None), ledger or Ledger(None), traces)
+    gateway = Gateway(Sessions(None), ledger or Ledger(None), traces, engine, note_after_s=note_after_s)
     app = build_app(gateway, management_token=MANAGEMENT, hosts=hosts_of(port), stop=lambda: server.stop())
     server = Server(app, gateway)
     ready = threading.Event()

@@ -15,7 +15,7 @@ class Kind(Struct, frozen=True, kw_only=True):
 
     name: str
     title: str
-    speaks: Literal["openai", "anthropic"]
+    speaks: Literal["openai", "anthropic", "engine"]
     ports: tuple[int, ...] = ()
     base_url: str | None = None
     tried: Tried
@@ -33,6 +33,19 @@ class Kind(Struct, frozen=True, kw_only=True):
 _NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 
 _ALL = (
+    Kind(
+        name="mlx",
+        title="embedded engine",
+        speaks="engine",
+        tried="server",
+        hint="anyclaude models pull mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit",
+        profile=Profile(
+            reasoning_field="reasoning_content",
+            takes_images=False,
+            takes_top_k=True,
+            policy=Policy(late_tools="expand"),
+        ),
+    ),
     Kind(
         name="mlx-lm",
         title="mlx_lm.server",

@@ -8,14 +8,17 @@ from msgspec import Struct
 from anyclaude.prompt.canonical import Prompt
 from anyclaude.prompt.sections import Section
 from anyclaude.wire.events import Event
+from anyclaude.wire.frames import RequestClass
 from anyclaude.wire.messages import MessagesRequest
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """The server that one launch chose. `api_key` is written to the session's own 0600 file only.
+    """The server that one launch chose; of kind `mlx` it is the gateway's own engine, `base_url` is "engine" and
+    `model` a folder. `api_key` is written to the session's own 0600 file only.
 
     `models` are the names it may be asked for; `is_model_chosen` where the person named one; `context_window` and
-    `max_output_tokens` are in tokens, None where nobody told; so is `takes_images`.
+    `max_output_tokens` are in tokens, None where nobody told; so is `takes_images`. `engine_options`
+    are settings of the engine, which the first session that needs it starts.
     """
 
     kind: str
@@ -28,9 +31,22 @@ class Target(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     takes_images: bool | None = None
     silence_s: float = 1500.0
+    engine_options: dict[str, int] = {}
 
     def __repr__(self) -> str:
-        return f"Target({self.kind} at {self.base_url}, model {self.model})"
+        return f"Target({self.kind} at {self.base_url or 'this gateway'}, model {self.model})"
+
+
+class Origin(Struct, frozen=True):
+    """Whose request it is, for what schedules and keeps by it. `ahead` names the launches whose prompts begin alike,
+    and is empty where the prompt is none that a launch begins with."""
+
+    request_class: RequestClass = "main"
+    ahead: str = ""
+    is_private: bool = False
+
+
+MAIN = Origin()
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -44,6 +60,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     model: str
     message_id: str
     betas: str | None = None
+    origin: Origin = MAIN
 
 
 class Progress(Struct, frozen=True):

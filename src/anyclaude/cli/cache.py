@@ -1,147 +1,137 @@
-"""`anyclaude cache why [TURN]`: what changed in the prompt, and what that cost."""
+"""`anyclaude cache why|ls|pin|rm|clear|verify|path`: what the cache could keep, and what the engine does keep."""
 
-from collections.abc import Iterator
 from typing import Any
 
-from anyclaude.cli.recorded import NOTHING, find_turn, open_history, sections_of_turn
-from anyclaude.cli.show import clock, counted, print_json, visible
+from anyclaude.cli.confirm import is_confirmed
+from anyclaude.cli.engine import ask, engine_folder
+from anyclaude.cli.show import clock, print_columns, print_json, say
+from anyclaude.config.environment import environment
+from anyclaude.config.settings import Settings, read_settings
+from anyclaude.errors import EngineFailed
 from anyclaude.launch.arguments import CommandLine
+from anyclaude.launch.server import running
 from anyclaude.paths import Folders
-from anyclaude.prompt.explain import Difference
-from anyclaude.prompt.why import Why, explain
-from anyclaude.telemetry.history import History
-from anyclaude.telemetry.turns import TurnRow
-
-_VERBS = {"changed": "changed", "added": "is new there", "removed": "is gone"}
+from anyclaude.telemetry.ledger import Ledger
 
 
-def why(line: CommandLine, folders: Folders) -> int:
-    history = open_history(folders)
-    if history is None:
-        print_json(None) if "--json" in line.flags else print(NOTHING)
-        return 0
-    with history:
-        found = explained(history, find_turn(history, line.operands[0] if line.operands else "last", line))
-    if "--json" in line.flags:
-        print_json(_fields(found))
-    else:
-        for text in _lines(found):
-            print(visible(text))
+def cache(line: CommandLine, folders: Folders) -> int:
+    if line.command == "why":
+        from anyclaude.cli.cache_why import why
+
+        return why(line, folders)
+    if line.command == "path":
+        return _path(line, folders)
+    settings = read_settings(line.options, environment(), folders.settings_file)
+    match line.command:
+        case "ls":
+            return _list(line, settings, folders)
+        case "pin":
+            return _pin(line, settings, folders)
+        case "rm":
+            return _remove(line, settings, folders)
+        case "clear":
+            return _clear(line, settings, folders)
+        case _:
+            return _verify(line, settings, folders)
+
+
+def _path(line: CommandLine, folders: Folders) -> int:
+    folder = engine_folder(folders)
+    print_json({"folder": str(folder)}) if "--json" in line.flags else print(folder)
     return 0
 
 
-def explained(history: History, turn: TurnRow) -> Why:
-    before = history.turn_before(turn)
-    earlier = _earlier(history, turn, before)
-    return explain(
-        turn,
-        sections_of_turn(history, turn),
-        earlier,
-        sections_of_turn(history, earlier) if earlier else [],
-        before=before,
-        after_compaction=earlier is not None and history.has_compaction(turn, since=earlier),
-    )
+def _list(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    told = ask("cache.ls", (), settings, folders)
+    entries: list[dict[str, Any]] = told["entries"]
+    if "--json" in line.flags:
+        print_json(told)
+    elif entries:
+        _print_entries(entries)
+    else:
+        print("the engine keeps no state of any prompt")
+    return 0
 
 
-def _earlier(history: History, turn: TurnRow, before: TurnRow | None) -> TurnRow | None:
-    """What the ledger compared it with. Where no turn begins like it, the newest of its kind: a change may stand in the
-    very first section, too."""
-    if turn.compared_with is not None:
-        return history.turn(turn.compared_with)
-    return None if before is not None and before.server != turn.server else history.turn_alike(turn)
-
-
-def _fields(found: Why) -> dict[str, Any]:
-    turn = found.turn
-    return {
-        "turn": turn.id,
-        "session": turn.session,
-        "agent": turn.agent,
-        "model": turn.model,
-        "verdict": found.verdict,
-        "compared_with": found.compared_with,
-        "scope": found.scope,
-        "section": found.difference,
-        "sections": turn.n_sections,
-        "sections_new": found.n_new,
-        "tokens_prompt": turn.tokens_prompt,
-        "tokens_cached": turn.tokens_cached,
-        "tokens_could_be_cached": found.tokens_could,
-        "tokens_lost": found.tokens_lost,
-        "is_estimate": found.is_estimate,
-        "after_compaction": found.after_compaction,
-        "ran_beside": found.ran_beside,
-        "explanation": " ".join(_verdict(found)),
-    }
-
-
-def _lines(found: Why) -> list[str]:
-    turn = found.turn
-    agent = f", agent {turn.agent}" if turn.agent else ""
-    failed = f", failed: {turn.error}" if turn.error else ""
-    what = f"{turn.request_class or 'request'} of session {turn.session}{agent}{failed}"
-    return [f"turn {turn.id}, {clock(turn.started_at)}, {what}", *_verdict(found), *_figures(found)]
-
-
-def _verdict(found: Why) -> list[str]:
-    if found.verdict == "first":
-        return ["There is no earlier turn of this session or project whose prompt begins like this one."]
-    if found.verdict == "other_model":
-        others = "The turns before it in this session were another model's or server's"
-        return [f"{others}; {found.turn.model} had not read this conversation before."]
-    whose = "this session" if found.scope == "session" else "this project"
-    compared = f"Compared with turn {found.compared_with} of {whose}: "
-    if found.difference is None:
-        grown = f"the prompt only grew, by {found.n_new} of {counted(found.turn.n_sections, 'section')}."
-        return [compared + grown, *_circumstances(found)]
-    return [compared + _difference(found.difference), *_circumstances(found)]
-
-
-def _circumstances(found: Why) -> Iterator[str]:
-    if found.after_compaction and found.difference is not None:
-        yield "The client summarised the conversation in between: it rewrote its own history."
-    if found.ran_beside:
-        yield f"Turn {found.compared_with} was not read yet when this one began: nothing of it could be cached already."
-
-
-def _difference(found: Difference) -> str:
-    place = ""
-    if found.instead_of is not None:
-        place = f": {found.instead_of} stood there"
-    elif found.change == "changed" and found.to_character:
-        place = f" between characters {found.from_character:,} and {found.to_character:,}"
-    before = f"{counted(found.n_shared, 'section')} before that ({found.n_shared_characters:,} characters) equal"
-    return f"{found.name} ({found.kind}) {_VERBS[found.change]}{place}; {before}."
-
-
-def _figures(found: Why) -> list[str]:
-    about = "about " if found.is_estimate else ""
-    how = "by its share of characters" if found.is_estimate else "as the server counted that turn's prompt"
-    lines = [f"  the prompt           {_tokens(found.turn.tokens_prompt)}"]
-    if found.tokens_could is not None:
-        lines.append(f"  could be cached      {about}{_tokens(found.tokens_could)}, {how}")
-    if found.tokens_lost:
-        what = "lost by the change " if found.scope == "session" else "not shared with it "
-        lines.append(f"  {what}  about {_tokens(found.tokens_lost)}")
-    lines.append(f"  was cached           {_reported(found)}")
-    if found.kept_more:
-        lines.append(
-            "The server had more than that in its cache: another turn's prompt begins like this one too, or it"
+def _print_entries(entries: list[dict[str, Any]]) -> None:
+    """What a line shares with one above it is counted there."""
+    table = [("digest", "model", "tokens", "own", "memory", "disk", "class", "used", "")]
+    table += [
+        (
+            entry["digest"],
+            entry["model"] or "-",
+            f"{entry['n_tokens']:,}",
+            f"{entry['own_tokens']:,}",
+            _megabytes(entry["held_bytes"]),
+            _megabytes(entry["stored_bytes"]),
+            entry["request_class"],
+            clock(entry["used_at"]) if entry["used_at"] else "-",
+            "pinned" if entry["is_pinned"] else "",
         )
-        lines.append("writes what changed further back in the prompt.")
-    if found.kept_it is False:
-        lines.append("The server read again what had not changed: its cache was emptied or given to others (a restart,")
-        lines.append("other work in between), or its template writes earlier turns differently.")
-    return lines
+        for entry in entries
+    ]
+    print_columns(table, right=frozenset({2, 3, 4, 5}))
 
 
-def _reported(found: Why) -> str:
-    return (
-        "not told by the server"
-        if found.tokens_cached is None
-        else f"{_tokens(found.tokens_cached)}, as the server told"
-    )
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes else "-"
 
 
-def _tokens(count: int | None) -> str:
-    return "not told by the server" if count is None else f"{count:,} tokens"
+def _pin(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    (digest,) = line.operands
+    told = ask("cache.pin", line.operands, settings, folders)
+    if not told["pinned"]:
+        raise EngineFailed(_no_such(digest))
+    print_json(told) if "--json" in line.flags else print(f"{digest} and what it begins with stay")
+    return 0
+
+
+def _remove(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    (digest,) = line.operands
+    told = ask("cache.rm", line.operands, settings, folders)
+    if not told["removed"]:
+        raise EngineFailed(_no_such(digest))
+    print_json(told) if "--json" in line.flags else print(f"deleted {told['removed']} blocks")
+    return 0
+
+
+def _no_such(digest: str) -> str:
+    return f"no state has a digest that begins with {digest!r}, or more than one does; `anyclaude cache ls` lists them"
+
+
+def _clear(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    """The engine's state and the turns that it would replay, and the ledger's turns."""
+    question = f"delete all state of prompts in {engine_folder(folders)}, and the turns of the ledger?"
+    if not is_confirmed(line, question):
+        say("nothing was deleted")
+        return 1
+    _forget_turns(folders)
+    told = ask("cache.clear", (), settings, folders)
+    if "--json" in line.flags:
+        print_json(told)
+        return 0
+    print(f"deleted {told['removed']} blocks, the turns that would be replayed, and the ledger's turns")
+    print("traces and logs stay where they are (`anyclaude trace stats`, `anyclaude config`)")
+    return 0
+
+
+def _forget_turns(folders: Folders) -> None:
+    """By the running gateway, which remembers what it wrote; else in the file."""
+    client = running(folders)
+    if client is not None:
+        client.post("/anyclaude/forget")
+    elif folders.ledger.exists():
+        ledger = Ledger(folders.ledger)
+        ledger.forget(0.0)
+        ledger.close()
+
+
+def _verify(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    """Status 1 where something is damaged. What is, was set aside: it is computed afresh when it is needed."""
+    told = ask("cache.verify", (), settings, folders)
+    if "--json" in line.flags:
+        print_json(told)
+    else:
+        for name, value in told.items():
+            print(f"{name.replace('_', ' '):<20} {value}")
+    return int(bool(told.get("damaged")))

@@ -4,15 +4,15 @@ import asyncio
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import psutil
-from msgspec import Struct
 
 from anyclaude.backends.discovery import Found
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.cli.config import unknown_variables
+from anyclaude.cli.doctor_engine import engine_findings, try_engine
+from anyclaude.cli.finding import Finding
 from anyclaude.cli.recorded import open_history
 from anyclaude.cli.show import print_json
 from anyclaude.cli.version import client_version
@@ -20,29 +20,24 @@ from anyclaude.config.environment import environment
 from anyclaude.config.settings import Settings, read_settings
 from anyclaude.errors import AnyclaudeError, ClientMissing, LedgerFailed, SettingError
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.choose import SMALL_WINDOW, client_name, find, goes_straight, search
+from anyclaude.launch.choice import SMALL_WINDOW
+from anyclaude.launch.choose import client_name, find, goes_straight, kind_of_mode
 from anyclaude.launch.client_settings import default_model, find_redirects
+from anyclaude.launch.engine_choice import engine_choice, names_engine
 from anyclaude.launch.environment import redirects
 from anyclaude.launch.local_model import hub_folder, window_of
+from anyclaude.launch.model_store import hub_models
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import all_addresses
 
-Level = Literal["ok", "note", "problem"]
 _TESTED_CLIENT = "2.1.330"
 _LITTLE_MEMORY = 4 << 30
 
 
-class Finding(Struct, frozen=True):
-    """`what` is the fact; `do` is the remedy, empty where none is needed."""
-
-    level: Level
-    topic: str
-    what: str
-    do: str = ""
-
-
 def doctor(line: CommandLine, folders: Folders) -> int:
     """Exit status 1 where something keeps a launch from working."""
+    if "--engine" in line.flags:
+        return try_engine(line, folders)
     environ = environment()
     try:
         settings = read_settings(line.options, environ, folders.settings_file)
@@ -67,6 +62,7 @@ def _indented(text: str) -> str:
 def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _client(settings, environ)
     yield from asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
+    yield from engine_findings(settings, environ)
     yield from _gateway(settings, folders)
     yield from _ledger(folders)
     yield from _overrides(environ)
@@ -87,20 +83,29 @@ def _client(settings: Settings, environ: Mapping[str, str]) -> Finding:
 async def _backends(settings: Settings, hub: Path, default: str | None) -> list[Finding]:
     if goes_straight(settings):
         return [Finding("ok", "backend", "mode claude: Claude Code runs with nothing of ours")]
+    if names_engine(settings, kind_of_mode(settings)):
+        return [_engine(settings, hub)]
     clients = Clients()
     try:
-        if settings.mode is None and settings.base_url is None:
-            servers = await search(clients)
-        else:
-            servers = [(await find(settings, clients))[0]]
+        servers = await find(settings, clients)
     except AnyclaudeError as error:
         return [Finding("problem", "backend", error.message)]
     finally:
         await clients.close()
+    if not servers and any(model.chats for model in hub_models(hub)):
+        return [Finding("ok", "backend", "no model server runs on the usual ports: a launch uses the embedded engine")]
     if not servers:
         hints = "\n  ".join(kind.hint for kind in KINDS.values() if kind.ports)
         return [Finding("problem", "backend", "no model server runs on the usual ports", f"start one:\n  {hints}")]
     return [finding for server in servers for finding in _server(server, hub, default)]
+
+
+def _engine(settings: Settings, hub: Path) -> Finding:
+    try:
+        choice = engine_choice(settings, hub, dict, is_named=True)
+    except AnyclaudeError as error:
+        return Finding("problem", "backend", error.message)
+    return Finding("ok", "backend", f"mode mlx: {choice.notes[0]}")
 
 
 def _server(server: Found, hub: Path, default: str | None) -> Iterator[Finding]:

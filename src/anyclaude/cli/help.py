@@ -11,12 +11,13 @@ anyclaude: Claude Code on models that you own.
 
   anyclaude [options] [--] [Claude Code's arguments]
 
-Finds the model server that runs on this machine, opens a private gateway to it, and becomes Claude Code, wired to
-that gateway. Arguments that are not ours go to Claude Code unchanged.
+Finds the model server that runs on this machine, or runs a model in its own engine, opens a private gateway to it, and
+becomes Claude Code, wired to that gateway. Arguments that are not ours go to Claude Code unchanged.
 
   anyclaude                                  the model that runs here, in this folder
   anyclaude -p "what does this repo do?"     one answer, for pipes
   anyclaude --continue                       go on where you stopped
+  anyclaude --model mlx/ORG/NAME             a model of this machine on the embedded engine, without a server
   anyclaude --mode ollama --model qwen3:30b  name the server and the model
   anyclaude --base-url http://box:8000       a server elsewhere in your network
   anyclaude -- --help                        Claude Code's own help
@@ -38,9 +39,10 @@ def _words() -> str:
 
 
 def _rows(word: Word) -> list[tuple[str, str]]:
-    if not word.commands:
-        return [(word.name, word.help)]
-    return [(f"{word.name} {command.name} {command.operands}".strip(), command.help) for command in word.commands]
+    alone = [(word.name, word.help)] if word.stands_alone or not word.commands else []
+    return alone + [
+        (f"{word.name} {command.name} {command.operands}".strip(), command.help) for command in word.commands
+    ]
 
 
 def _options() -> str:
@@ -58,7 +60,8 @@ def _options() -> str:
 def _modes() -> str:
     rows = [(kind.name, f"{kind.title}{_place(kind.default_url)}{_mark(kind)}") for kind in KINDS.values()]
     return _table(rows) + (
-        "\n  Without a mode: whatever answers on the usual ports, told apart by its answers.\n"
+        "\n  Without a mode: whatever answers on the usual ports, told apart by its answers; else mlx, with a model\n"
+        "  of this machine.\n"
         "  * tested with transcripts of its format, not yet with the real server\n"
     )
 

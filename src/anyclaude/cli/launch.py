@@ -16,6 +16,7 @@ from anyclaude.launch.choose import choose, goes_straight
 from anyclaude.launch.client import become, find_client
 from anyclaude.launch.environment import quiet_environment
 from anyclaude.launch.local_model import hub_folder
+from anyclaude.launch.model_store import last_used
 from anyclaude.launch.overlay import Door
 from anyclaude.launch.session import Plan, lingers, open_door, plan, with_overlay, write_overlay
 from anyclaude.paths import Folders
@@ -34,7 +35,7 @@ def launch(line: CommandLine, settings: Settings, folders: Folders, environ: Map
         return _launch_straight(line, settings, quiet_environment(environ))
     runs_nothing = bool(line.flags & {"--no-launch", "--dry-run"})
     client = None if runs_nothing else find_client(settings.client, environ.get("PATH"))
-    choice = asyncio.run(choose(settings, hub_folder(environ), say))
+    choice = asyncio.run(choose(settings, hub_folder(environ), say, lambda: last_used(folders.ledger)))
     say(*choice.notes)
     if "--dry-run" in line.flags:
         prepared = plan(_HIDDEN, choice, arguments, environ)

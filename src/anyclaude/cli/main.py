@@ -68,9 +68,9 @@ def _run(line: CommandLine) -> int:
 
             return stats(line, folders)
         case "cache":
-            from anyclaude.cli.cache import why
+            from anyclaude.cli.cache import cache
 
-            return why(line, folders)
+            return cache(line, folders)
         case "prompt":
             from anyclaude.cli.prompt import prompt
 
@@ -106,7 +106,7 @@ def _run_with_settings(line: CommandLine, folders: "Folders") -> int:
         case "models":
             from anyclaude.cli.models import models
 
-            return models(line, settings, environ)
+            return models(line, settings, folders, environ)
         case "config":
             from anyclaude.cli.config import show_config
 

@@ -9,16 +9,20 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from anyclaude.backends.engine_process import EngineProcess
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.seam import Progress, Target, Turn
+from anyclaude.cli.engine import own_engine
 from anyclaude.cli.show import or_dash, print_columns, print_json, say, seconds, visible
 from anyclaude.cli.traced import head_of, load_trace, recorded_request
 from anyclaude.config.settings import Settings
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.choose import Choice, choose
+from anyclaude.launch.choice import Choice
+from anyclaude.launch.choose import choose
 from anyclaude.launch.local_model import hub_folder
+from anyclaude.launch.model_store import last_used
 from anyclaude.paths import Folders
 from anyclaude.routing.choose import backend_for, choose_model, turn_for
 from anyclaude.telemetry.trace_events import Answer, answer_of
@@ -49,10 +53,12 @@ def replay(line: CommandLine, settings: Settings, folders: Folders, environ: Map
     found = load_trace(line.operands[0] if line.operands else "last", folders)
     if found.request is not None and b"[secret" in msgspec.json.encode(found.request):
         say("secrets were taken out of this prompt: it is sent without them")
-    choice = asyncio.run(choose(as_recorded(settings, found), hub_folder(environ), say))
+    choice = asyncio.run(
+        choose(as_recorded(settings, found), hub_folder(environ), say, lambda: last_used(folders.ledger))
+    )
     say(*choice.notes)
     turn = turn_of(found, choice, is_named=settings.model is not None)
-    events = asyncio.run(_events(turn, choice.target))
+    events = asyncio.run(_events(turn, choice.target, folders))
     before, now = answer_of(found.events), answer_of(events)
     rows = (
         _result(before, found.header.model, f"{found.header.backend} at {found.header.base_url}"),
@@ -92,14 +98,14 @@ def turn_of(found: Trace, choice: Choice, *, is_named: bool) -> Turn:
     )
 
 
-async def _events(turn: Turn, target: Target) -> list[TraceEvent]:
-    """The whole answer, with times from the moment of sending."""
-    clients = Clients()
+async def _events(turn: Turn, target: Target, folders: Folders) -> list[TraceEvent]:
+    """The whole answer, with times from the moment of sending. The engine, where it is meant, is one of its own."""
+    clients, engine = Clients(), EngineProcess(own_engine(folders, target.engine_options))
     events: list[TraceEvent] = []
     started = time.monotonic()
     progress = _ProgressLine()
     try:
-        async for item in backend_for(target, clients, Knowledge()).open(turn):
+        async for item in backend_for(target, clients, Knowledge(), engine).open(turn):
             if isinstance(item, Progress):
                 progress.show(item)
             else:
@@ -107,6 +113,7 @@ async def _events(turn: Turn, target: Target) -> list[TraceEvent]:
                 events.append(event_of(time.monotonic() - started, item))
     finally:
         progress.end()
+        await engine.close()
         await clients.close()
     return events
 

@@ -11,18 +11,21 @@ from pathlib import Path
 import anyio
 import psutil
 
+from anyclaude.backends.engine_process import EngineProcess
 from anyclaude.cli.show import print_json, say
 from anyclaude.config.settings import Settings
 from anyclaude.errors import ServerNotReached, SettingError
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.choose import Choice, choose
+from anyclaude.launch.choice import Choice
+from anyclaude.launch.choose import choose
 from anyclaude.launch.local_model import hub_folder
+from anyclaude.launch.model_store import last_used
 from anyclaude.paths import Folders
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.logs import log_to_terminal
 from anyclaude.server.process import process_start
-from anyclaude.server.run import Server, hosts_of, raise_file_limit
+from anyclaude.server.run import Server, engine_command, hosts_of, raise_file_limit
 from anyclaude.server.run import serve as run_server
 from anyclaude.server.sessions import NewSession, Session, Sessions
 from anyclaude.telemetry.ledger import Ledger
@@ -32,14 +35,15 @@ from anyclaude.telemetry.traces import Traces
 def serve(line: CommandLine, settings: Settings, folders: Folders, environ: Mapping[str, str]) -> int:
     """Until Ctrl-C or SIGTERM. Its one session lives in memory only."""
     _check_address(settings)
-    choice = asyncio.run(choose(settings, hub_folder(environ), say))
+    choice = asyncio.run(choose(settings, hub_folder(environ), say, lambda: last_used(folders.ledger)))
     sock = _listen(settings.host, settings.port)
     port = sock.getsockname()[1]
     sessions = Sessions(None)
     session = _session(sessions, choice, settings)
     management_token = secrets.token_urlsafe(32)
     traces = Traces(folders.traces, secrets=[management_token])
-    gateway = Gateway(sessions, Ledger(folders.ledger), traces)
+    engine = EngineProcess(engine_command(folders.state, folders.cache))
+    gateway = Gateway(sessions, Ledger(folders.ledger), traces, engine)
     gateway.forget_old()
     log_to_terminal(settings.debug)
     raise_file_limit()

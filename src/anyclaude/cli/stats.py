@@ -9,6 +9,7 @@ from anyclaude.cli.show import (
     clock,
     counted,
     length_of_time,
+    model_name,
     or_dash,
     percent,
     print_columns,
@@ -86,7 +87,7 @@ def _print_turns(rows: list[TurnRow], nothing: str, *, as_json: bool) -> None:
     table = [("turn", "started", "class", "model", "prompt", "cached", "read", "out", "first", "whole", "end")]
     table += [
         (
-            str(row.id), clock(row.started_at), or_dash(row.request_class), row.model.rpartition("/")[2],
+            str(row.id), clock(row.started_at), or_dash(row.request_class), model_name(row.model),
             or_dash(row.tokens_prompt), or_dash(row.tokens_cached), or_dash(row.tokens_prefilled),
             or_dash(row.tokens_out), seconds(row.ttft_s), seconds(row.duration_s), _end(row),
         )

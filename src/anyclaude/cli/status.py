@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anyclaude.cli.show import or_dash, print_columns, print_json, seconds
+from anyclaude.cli.show import model_name, or_dash, print_columns, print_json, seconds
 from anyclaude.errors import ServerNotReached, UsageError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.server import ServerClient, wait_for_end
@@ -74,7 +74,7 @@ def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:
         (
             or_dash(turn["id"]),  # None of a turn that is on no disk: private, or not written yet
             or_dash(turn["request_class"]),
-            turn["model"].rpartition("/")[2],
+            model_name(turn["model"]),
             or_dash(turn["tokens_prompt"]),
             or_dash(turn["tokens_cached"]),
             or_dash(turn["tokens_out"]),

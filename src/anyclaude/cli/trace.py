@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from anyclaude.cli.show import clock, or_dash, print_columns, print_json, say, seconds
+from anyclaude.cli.show import clock, model_name, or_dash, print_columns, print_json, say, seconds
 from anyclaude.cli.traced import NOTHING, load_trace, turn_numbers
 from anyclaude.config.settings import Settings
 from anyclaude.errors import TraceFailed, UsageError
@@ -130,7 +130,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
             row["request_id"][:12],
             clock(row["started_at"]),
             or_dash(row["request_class"]),
-            row["model"].rpartition("/")[2],
+            model_name(row["model"]),
             seconds(row["duration_s"]),
             f"{row['events']:,}",
             _size(row["bytes"]),

@@ -34,6 +34,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     client: str | None = None
     trace_budget_mb: int = 200
     trace_days: int = 7
+    engine_memory_mb: int | None = None
+    kv_memory_mb: int | None = None
+    kv_disk_mb: int = 20_000
+    kv_disk_days: int = 30
+    kv_write_mb_a_day: int = 40_000
     private: bool = False
     debug: str = "info"
     kind: str | None = None

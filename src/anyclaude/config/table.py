@@ -56,6 +56,13 @@ def count(value: str) -> int:
     return number
 
 
+def amount(value: str) -> int:
+    number = whole(value)
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
 def seconds(value: str) -> float:
     try:
         number = float(value)
@@ -119,7 +126,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("client", text, "the Claude Code executable", option=None),
     Setting("trace_budget_mb", count, "what traces may take on disk, in MB; the oldest go first", 200),
     Setting("trace_days", count, "traces are deleted after so many days", 7),
+    Setting("engine_memory_mb", count, "what the engine's models and their state may take, in MB; a share if unset"),
+    Setting("kv_memory_mb", count, "what the engine keeps of prompts' state in memory, in MB; a share if unset"),
+    Setting("kv_disk_mb", amount, "what the engine keeps of prompts' state on disk, in MB; 0 keeps none", 20_000),
+    Setting("kv_disk_days", count, "prompts' state on disk is deleted after so many days without use", 30),
+    Setting("kv_write_mb_a_day", amount, "what the engine may write to disk in a day, in MB", 40_000),
     Setting("private", switch, "write no turns, traces or caches of this launch", False, option="private", bare="true"),
     Setting("debug", log_level, "how much the log tells: warning, info or debug", "info", option="debug", bare="debug"),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+# Those that reach the engine, under the same names.
+ENGINE_SETTINGS = ("engine_memory_mb", "kv_memory_mb", "kv_disk_mb", "kv_disk_days", "kv_write_mb_a_day")

@@ -14,23 +14,26 @@ from anyclaude.errors import UsageError
 
 
 class Command(Struct, frozen=True):
-    """A command below a word, such as `why` of `cache`. `operands` shows what may follow it, `n_operands` how many."""
+    """A command below a word, such as `why` of `cache`. `operands` shows what may follow it, `n_operands` how many, of
+    which `n_needed` must."""
 
     name: str
     help: str
     operands: str = ""
     n_operands: int = 0
+    n_needed: int = 0
 
 
 class Word(Struct, frozen=True):
     """A command of ours: the flags that it knows besides the options of every launch, options of its own that take a
-    value, and the commands below it."""
+    value, and the commands below it, of which it needs one unless it `stands_alone`."""
 
     name: str
     help: str
     flags: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
+    stands_alone: bool = False
 
     @property
     def names(self) -> str:
@@ -43,9 +46,26 @@ WORDS: dict[str, Word] = {
         Word("serve", "run the gateway in the foreground and print its URL and token", ("--json",)),
         Word("status", "the running gateway, its sessions, and the newest turns as measured", ("--json",)),
         Word("stop", "stop the background gateway", ("--force", "--json")),
-        Word("models", "the models that the chosen or running server has", ("--json",)),
+        Word(
+            "models",
+            "the models of the chosen or running server, and those on this machine",
+            ("--json", "--yes"),
+            commands=(
+                Command("pull", "download a model of the hub for the engine; it can be broken off", "NAME", 1, 1),
+                Command("ls", "the models on this machine: size, context, when a turn last used each"),
+                Command("rm", "delete a downloaded model; asks first, --yes does not", "NAME", 1, 1),
+                Command("load", "have the engine load a model now", "NAME", 1, 1),
+                Command("unload", "have the engine let go of a model, or of all", "[NAME]", 1),
+                Command("recommend", "which model suits this machine's memory, and why"),
+            ),
+            stands_alone=True,
+        ),
         Word("config", "every setting, its value, and where it came from", ("--json",)),
-        Word("doctor", "check client, servers, ports, settings and memory; each finding with what to do", ("--json",)),
+        Word(
+            "doctor",
+            "check client, servers, settings and memory; --engine tries the engine out on this machine",
+            ("--json", "--engine"),
+        ),
         Word("logs", "the gateway's log; -f follows it", ("-f", "--follow")),
         Word(
             "stats",
@@ -55,9 +75,17 @@ WORDS: dict[str, Word] = {
         ),
         Word(
             "cache",
-            "what the cache could keep",
-            ("--json",),
-            commands=(Command("why", "why the server read again what it read: the section that changed", "[TURN]", 1),),
+            "what the cache could keep, and what the engine keeps",
+            ("--json", "--yes"),
+            commands=(
+                Command("why", "why the server read again what it read: the section that changed", "[TURN]", 1),
+                Command("ls", "the prompts' state that the engine keeps"),
+                Command("pin", "keep one of them: the digest or its beginning", "DIGEST", 1, 1),
+                Command("rm", "delete one of them, and what continues it", "DIGEST", 1, 1),
+                Command("clear", "delete all state, replayed turns and the ledger's turns; asks first, --yes does not"),
+                Command("verify", "check every file, and the answers with and without them"),
+                Command("path", "the folder that it is in"),
+            ),
         ),
         Word(
             "prompt",
@@ -196,8 +224,8 @@ def _with_word(line: CommandLine, arguments: list[str], word_at: int | None) -> 
         raise UsageError(
             f"`anyclaude {word.name}` does not know {unknown[0]}" + (f"; it knows {known}" if known else "")
         )
-    if word.commands and command is None and not line.flags.intersection(_ABOUT):
-        raise UsageError(f"`anyclaude {word.name}` needs one of {', '.join(c.name for c in word.commands)}")
+    if not line.flags.intersection(_ABOUT):
+        _check_needs(word, command, len(operands) - 1)
     name = command.name if command else None
     return CommandLine(line.options, line.flags | flags, word.name, (), name, operands[1:], values)
 
@@ -215,6 +243,13 @@ def _command(word: Word, operands: tuple[str, ...]) -> Command | None:
                 f"As a prompt: anyclaude -- {word.name} {operands[0]}"
             )
     return known.get(operands[0])
+
+
+def _check_needs(word: Word, command: Command | None, n_operands: int) -> None:
+    if word.commands and command is None and not word.stands_alone:
+        raise UsageError(f"`anyclaude {word.name}` needs one of {', '.join(c.name for c in word.commands)}")
+    if command is not None and n_operands < command.n_needed:
+        raise UsageError(f"a name is missing: anyclaude {word.name} {command.name} {command.operands}")
 
 
 def _check_operands(word: Word, command: Command | None, extra: tuple[str, ...]) -> None:

@@ -1,11 +1,10 @@
-"""Which server and model this launch uses: what the person named, else what runs on the usual ports."""
+"""Which server and model this launch uses: what the person named, else what runs on the usual ports, else the embedded
+engine with a model of this machine."""
 
 import asyncio
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-
-from msgspec import Struct
 
 from anyclaude.backends.discovery import Found, Model, asker, expect, identify, load_in_ollama
 from anyclaude.backends.http import Clients
@@ -13,24 +12,13 @@ from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Target
 from anyclaude.config.settings import Settings
 from anyclaude.errors import NoBackend, SettingError
+from anyclaude.launch.choice import ASSUMED_WINDOW, SMALL_WINDOW, Choice, output_limit, small_window_note
+from anyclaude.launch.engine_choice import Used, engine_choice, names_engine
 from anyclaude.launch.local_model import window_of
 
-ASSUMED_WINDOW = 65_536
-SMALL_WINDOW = 24_000
 _MANY = 20
-_SMALLEST_OUTPUT, _LARGEST_OUTPUT = 4096, 32_000
 _STRICT = frozenset({"ollama", "lmstudio", "vllm", "openrouter"})
 _LOADS_ON_DEMAND = frozenset({"ollama", "lmstudio"})
-
-
-class Choice(Struct, frozen=True):
-    """`model` is the name that the client shows, None for its own choice; `window` is what it is told to
-    reckon with, in tokens; `notes` are for the person."""
-
-    target: Target
-    model: str | None
-    window: int
-    notes: tuple[str, ...] = ()
 
 
 def kind_of_mode(settings: Settings) -> str | None:
@@ -55,11 +43,21 @@ def goes_straight(settings: Settings) -> bool:
     return kind_of_mode(settings) == "claude" and settings.api_key is None
 
 
-async def choose(settings: Settings, hub: Path, say: Callable[[str], None]) -> Choice:
-    """`say` tells the person of work that takes a while. Raises NoBackend or SettingError with what to do."""
+def _never_used() -> Mapping[str, float]:
+    return {}
+
+
+async def choose(settings: Settings, hub: Path, say: Callable[[str], None], used: Used = _never_used) -> Choice:
+    """`say` tells the person of work that takes a while; `used` when turns of ours last used each model folder. Raises
+    NoBackend, ModelRefused or SettingError with what to do."""
+    if names_engine(settings, kind_of_mode(settings)):
+        return engine_choice(settings, hub, used, is_named=True)
     clients = Clients()
     try:
-        found, others = await find(settings, clients)
+        servers = await find(settings, clients)
+        if not servers:
+            return _engine_instead(settings, hub, used)
+        found, *others = servers
         model = _model(settings, found)
         if found.kind == "ollama" and not model.is_loaded and settings.context_window is None:
             say(f"loading {model.id} into Ollama, which tells the context window of loaded models only")
@@ -67,6 +65,13 @@ async def choose(settings: Settings, hub: Path, say: Callable[[str], None]) -> C
     finally:
         await clients.close()
     return _choice(settings, found, model, others, hub)
+
+
+def _engine_instead(settings: Settings, hub: Path, used: Used) -> Choice:
+    try:
+        return engine_choice(settings, hub, used, is_named=False)
+    except NoBackend as error:
+        raise NoBackend(f"{_nothing_found()}\n\nThe embedded engine needs no server: {error.message}") from None
 
 
 async def search(clients: Clients) -> list[Found]:
@@ -77,8 +82,11 @@ async def search(clients: Clients) -> list[Found]:
     return [server for server in found if server is not None]
 
 
-async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]]:
+async def find(settings: Settings, clients: Clients) -> list[Found]:
+    """What the person named, or whatever answers on the usual ports, the best first. Raises NoBackend or SettingError
+    where what was named does not answer."""
     kind = kind_of_mode(settings)
+    kind = None if kind == "mlx" else kind  # an address given for this launch sets the engine aside
     key = key_for(settings)
     if kind is not None:
         url = settings.base_url or KINDS[kind].default_url
@@ -86,24 +94,20 @@ async def find(settings: Settings, clients: Clients) -> tuple[Found, list[Found]
             raise SettingError(f"mode {kind} needs an address: --base-url URL (or ANYCLAUDE_BASE_URL)")
         if KINDS[kind].needs_key and key is None:
             raise SettingError(f"mode {kind} needs a key. {KINDS[kind].hint}")
-        return await expect(asker(clients, url, key), kind, url), []
+        return [await expect(asker(clients, url, key), kind, url)]
     if settings.base_url is not None:
         problems: list[str] = []
         found = await identify(asker(clients, settings.base_url, key, problems), settings.base_url)
         if found is None:
             why = f": {problems[0]}" if problems else ""
             raise NoBackend(f"no model server answers at {settings.base_url} ({settings.sources['base_url']}){why}")
-        return found, []
-    servers = await search(clients)
-    if not servers:
-        raise NoBackend(_nothing_found())
-    best = best_of(servers)
-    return best, [server for server in servers if server is not best]
+        return [found]
+    return best_first(await search(clients))
 
 
-def best_of(servers: list[Found]) -> Found:
-    """Of several servers the one that can answer at once, else one that has a model to load; the first of equals."""
-    return min(servers, key=_rank)
+def best_first(servers: list[Found]) -> list[Found]:
+    """First those that can answer at once, then those that have a model to load; equals stay in their order."""
+    return sorted(servers, key=_rank)
 
 
 def _rank(server: Found) -> int:
@@ -177,15 +181,7 @@ def _notes(found: Found, target: Target, others: list[Found], name: str | None) 
     if target.context_window is None:
         yield f"{found.title} does not tell its context window; assuming {ASSUMED_WINDOW:,} (setting context_window)"
     elif target.context_window < SMALL_WINDOW:
-        small = f"a context window of {target.context_window:,} tokens is small"
-        yield f"{small}: Claude Code's own prompt takes about 14,000"
-
-
-def output_limit(window: int, told: int | None) -> int:
-    """Tokens of one answer: an eighth of the window within bounds, or less if the server says so. The client compacts
-    at window - min(20000, this) - 3000, so a large limit would leave a small window no room."""
-    limit = max(_SMALLEST_OUTPUT, min(_LARGEST_OUTPUT, window // 8))
-    return min(limit, told) if told else limit
+        yield small_window_note(target.context_window)
 
 
 def _model(settings: Settings, found: Found) -> Model:

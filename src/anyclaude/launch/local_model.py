@@ -1,11 +1,14 @@
-"""The context window of a model that lies on this machine, for servers that do not tell (mlx_lm.server)."""
+"""What a model that lies on this machine tells of itself by its config.json: the context window, what a token of state
+costs, whether it chats. Nothing is loaded."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-_WINDOW_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+from anyclaude.wire.model_config import window_in
+
+_MAX_JSON = 16 << 20
 
 
 def hub_folder(environ: Mapping[str, str]) -> Path:
@@ -19,23 +22,59 @@ def hub_folder(environ: Mapping[str, str]) -> Path:
 def window_of(model: str, hub: Path) -> int | None:
     """Tokens by the model's own config.json: a folder, or a hub id in the cache. None where it does not tell."""
     if model.startswith("/"):
-        return _window(Path(model) / "config.json")
+        return window_in(read_object(Path(model) / "config.json"))
     snapshots = hub / f"models--{model.replace('/', '--')}" / "snapshots"
-    windows = [_window(path) for path in sorted(snapshots.glob("*/config.json"))]
+    windows = [window_in(read_object(path)) for path in sorted(snapshots.glob("*/config.json"))]
     return next((window for window in windows if window), None)
 
 
-def _window(config: Path) -> int | None:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; nothing where there is none, or one too large to be a model's."""
     try:
-        fields: object = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(fields, dict):
-        return None
-    whole = cast("dict[str, Any]", fields)
-    for table in (whole, whole.get("text_config")):
-        for key in _WINDOW_KEYS if isinstance(table, dict) else ():
-            figure = cast("dict[str, Any]", table).get(key)
-            if isinstance(figure, int) and figure > 0:
-                return figure
+        if path.stat().st_size > _MAX_JSON:
+            return {}
+        fields: object = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
+
+
+def kv_bytes_per_token(config: Mapping[str, Any], *, n_bytes: int = 2) -> int | None:
+    """State that one token adds, by the layers whose state grows; `n_bytes` a number. None where the config does not
+    tell. Layers with a window of their own, and recurrent ones, have a state that stays as large as it is."""
+    for table in _tables(config):
+        layers, heads = _count(table.get("num_hidden_layers")), _count(table.get("num_attention_heads"))
+        if layers is None or heads is None:
+            continue
+        latent, rope = _count(table.get("kv_lora_rank")), _count(table.get("qk_rope_head_dim"))
+        if latent is not None:
+            return layers * (latent + (rope or 0)) * n_bytes
+        width = _count(table.get("head_dim")) or (_count(table.get("hidden_size")) or 0) // heads
+        each = 2 * (_count(table.get("num_key_value_heads")) or heads) * width * n_bytes
+        return _growing_layers(table, layers) * each or None
     return None
+
+
+def _growing_layers(table: Mapping[str, Any], layers: int) -> int:
+    kinds = table.get("layer_types")
+    if isinstance(kinds, list):
+        return sum(kind == "full_attention" for kind in cast("list[object]", kinds))
+    interval = _count(table.get("full_attention_interval"))
+    return layers // interval if interval is not None else layers
+
+
+def chats(folder: Path) -> bool:
+    """Whether it has a chat template: what has none embeds, transcribes or only continues text."""
+    if (folder / "chat_template.jinja").exists():
+        return True
+    return bool(read_object(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _tables(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The config, and that of the language model inside one that reads more than text."""
+    inner = config.get("text_config")
+    return [config, cast("Mapping[str, Any]", inner)] if isinstance(inner, dict) else [config]
+
+
+def _count(figure: object) -> int | None:
+    return figure if type(figure) is int and figure > 0 else None

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from anyclaude.backends.kinds import KINDS
 from anyclaude.errors import UsageError
-from anyclaude.launch.choose import Choice
+from anyclaude.launch.choice import Choice
 from anyclaude.launch.environment import redirects
 
 Fields = dict[str, Any]
@@ -67,7 +67,8 @@ def _model_env(choice: Choice) -> dict[str, str]:
 
 def _picker(choice: Choice) -> Fields:
     names = dict.fromkeys([choice.model, *choice.target.models])
-    description = f"{KINDS[choice.target.kind].title} at {choice.target.base_url}"
+    title, place = KINDS[choice.target.kind].title, choice.target.base_url
+    description = f"{title} at {place}" if "://" in place else title
     options = [{"model": name, "label": name, "description": description} for name in names]
     return {"modelPicker": {"replaceBuiltInOptions": True, "options": options}}
 

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from anyclaude import __version__
-from anyclaude.errors import ServerNotReached
+from anyclaude.errors import EngineFailed, ServerNotReached
 from anyclaude.launch.environment import server_environment
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import Address, address_file, all_addresses, is_older, read_address
@@ -50,17 +50,39 @@ class ServerClient:
     def post(self, path: str, value: Any = None) -> dict[str, Any]:
         return self._ask("POST", path, msgspec.json.encode({} if value is None else value))
 
+    def engine(self, what: str, names: Sequence[str] = ()) -> dict[str, Any] | None:
+        """A command to the gateway's engine, for as long as it takes; None where the engine does not run and need not.
+        Raises EngineFailed with what the engine said."""
+        body = msgspec.json.encode({"what": what, "names": list(names)})
+        response = self._response("POST", "/anyclaude/engine", body, limit_s=None)
+        if response.is_success:
+            return response.json()["told"]
+        try:
+            raise EngineFailed(response.json()["error"]["message"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise EngineFailed(f"the gateway answered HTTP {response.status_code}") from None
+
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        response = self._response(method, path, body, limit_s=_ASK_S)
+        try:
+            response.raise_for_status()
+            return response.json()
+        except (httpx2.HTTPError, json.JSONDecodeError) as error:
+            raise self._not_reached(error) from None
+
+    def _response(self, method: str, path: str, body: bytes | None, *, limit_s: float | None) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.address.token}"}
         if body is not None:
             headers["content-type"] = "application/json"
+        timeout = httpx2.Timeout(limit_s, connect=_ASK_S)
         try:
-            with httpx2.Client(trust_env=False, timeout=_ASK_S) as client:
-                response = client.request(method, f"{self.address.url}{path}", content=body, headers=headers)
-                response.raise_for_status()
-                return response.json()
-        except (httpx2.HTTPError, json.JSONDecodeError) as error:
-            raise ServerNotReached(f"the gateway at {self.address.url} does not answer: {error}") from None
+            with httpx2.Client(trust_env=False, timeout=timeout) as client:
+                return client.request(method, f"{self.address.url}{path}", content=body, headers=headers)
+        except httpx2.HTTPError as error:
+            raise self._not_reached(error) from None
+
+    def _not_reached(self, error: Exception) -> ServerNotReached:
+        return ServerNotReached(f"the gateway at {self.address.url} does not answer: {error}")
 
 
 def running(folders: Folders) -> ServerClient | None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from anyclaude.config.settings import Settings
 from anyclaude.launch.arguments import CLIENT_SESSION_WORDS
-from anyclaude.launch.choose import Choice
+from anyclaude.launch.choice import Choice
 from anyclaude.launch.client_settings import find_redirects
 from anyclaude.launch.environment import client_environment, no_proxy
 from anyclaude.launch.overlay import Door, merged, overlay, take_settings, with_redirects_blank

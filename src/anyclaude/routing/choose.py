@@ -3,11 +3,14 @@
 import secrets
 
 from anyclaude.backends.chat import ChatBackend
+from anyclaude.backends.engine import EngineBackend
+from anyclaude.backends.engine_process import EngineProcess
 from anyclaude.backends.http import Clients
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.backends.native import NativeBackend
-from anyclaude.backends.seam import Backend, Target, Turn
+from anyclaude.backends.seam import MAIN, Backend, Origin, Target, Turn
+from anyclaude.errors import BackendFailed
 from anyclaude.prompt.canonical import Prompt, canonical
 from anyclaude.prompt.head import Head
 from anyclaude.prompt.plain import plain
@@ -22,10 +25,17 @@ def choose_model(target: Target, asked: str) -> str:
     return target.model
 
 
-def backend_for(target: Target, clients: Clients, knowledge: Knowledge) -> Backend:
-    if KINDS[target.kind].speaks == "anthropic":
-        return NativeBackend(target, clients, knowledge)
-    return ChatBackend(target, clients, knowledge)
+def backend_for(target: Target, clients: Clients, knowledge: Knowledge, engine: EngineProcess | None = None) -> Backend:
+    """`engine` is the gateway's own. Raises BackendFailed where the target needs it and there is none."""
+    match KINDS[target.kind].speaks:
+        case "engine":
+            if engine is None:
+                raise BackendFailed("this gateway runs no engine", retry=False)
+            return EngineBackend(target, engine, knowledge)
+        case "anthropic":
+            return NativeBackend(target, clients, knowledge)
+        case "openai":
+            return ChatBackend(target, clients, knowledge)
 
 
 def prompt_for(target: Target, request: MessagesRequest, head: Head | None) -> Prompt:
@@ -42,7 +52,14 @@ def sections_for(target: Target, prompt: Prompt) -> tuple[Section, ...]:
 
 
 def turn_for(
-    target: Target, request: MessagesRequest, head: Head | None, *, body: bytes, model: str, betas: str | None
+    target: Target,
+    request: MessagesRequest,
+    head: Head | None,
+    *,
+    body: bytes,
+    model: str,
+    betas: str | None,
+    origin: Origin = MAIN,
 ) -> Turn:
     """The request on its way to that backend, with an id of its own for the answer."""
     prompt = prompt_for(target, request, head)
@@ -54,4 +71,5 @@ def turn_for(
         model=model,
         message_id=f"msg_{secrets.token_hex(12)}",
         betas=betas,
+        origin=origin,
     )

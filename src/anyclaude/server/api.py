@@ -6,13 +6,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from anyclaude.backends.seam import Turn
+from anyclaude.backends.seam import MAIN, Backend, Origin, Turn
 from anyclaude.errors import InvalidRequest, Missing
 from anyclaude.prompt.head import Head
 from anyclaude.routing.choose import backend_for, choose_model, turn_for
 from anyclaude.server.answers import send_json
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.heads import Owner
+from anyclaude.server.origin import origin_of
 from anyclaude.server.sessions import Session
 from anyclaude.server.tracing import begin_trace
 from anyclaude.server.turn import Labels, RunningTurn
@@ -35,9 +36,14 @@ class Api:
         request, body = await _read(scope, receive, needs_max_tokens=True)
         labels = _labels(scope, session)
         head = self._head(labels, request, session)
-        turn = self._turn(scope, session, request, body, head)
-        backend = backend_for(session.target, self._gateway.clients, self._gateway.knowledge)
-        running = RunningTurn(turn, backend, labels, scope["state"]["request_id"])
+        turn = self._turn(scope, session, request, body, head, origin_of(labels))
+        running = RunningTurn(
+            turn,
+            self._backend(session),
+            labels,
+            scope["state"]["request_id"],
+            note_after_s=self._gateway.note_after_s,
+        )
         running.trace = begin_trace(self._gateway, running, head, scope["headers"])
         self._gateway.begin(running)
         try:
@@ -49,8 +55,8 @@ class Api:
         session: Session = scope["state"]["session"]
         self._gateway.touch()
         request, body = await _read(scope, receive, needs_max_tokens=False)
-        turn = self._turn(scope, session, request, body, None)
-        count = await backend_for(session.target, self._gateway.clients, self._gateway.knowledge).count(turn)
+        turn = self._turn(scope, session, request, body, None, MAIN)
+        count = await self._backend(session).count(turn)
         how = b"measured" if count.is_measured else b"estimated"
         await send_json(scope, send, {"input_tokens": count.tokens}, headers=[(b"x-anyclaude-count", how)])
 
@@ -61,11 +67,24 @@ class Api:
         teaches = labels.agent is not None or labels.request_class in (None, "main")
         return self._gateway.heads.head(owner, session.project, request, teaches=teaches, is_private=session.is_private)
 
+    def _backend(self, session: Session) -> Backend:
+        gateway = self._gateway
+        return backend_for(session.target, gateway.clients, gateway.knowledge, gateway.engine)
+
     @staticmethod
-    def _turn(scope: Scope, session: Session, request: MessagesRequest, body: bytes, head: Head | None) -> Turn:
+    def _turn(
+        scope: Scope, session: Session, request: MessagesRequest, body: bytes, head: Head | None, origin: Origin
+    ) -> Turn:
         target = session.target
-        betas = Request(scope).headers.get("anthropic-beta")
-        return turn_for(target, request, head, body=body, model=choose_model(target, request.model), betas=betas)
+        return turn_for(
+            target,
+            request,
+            head,
+            body=body,
+            model=choose_model(target, request.model),
+            betas=Request(scope).headers.get("anthropic-beta"),
+            origin=origin,
+        )
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         session: Session = scope["state"]["session"]

@@ -15,10 +15,11 @@ from anyclaude.server.api import Api
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.guard import Guard
 from anyclaude.server.manage import Manage
+from anyclaude.server.manage_engine import ManageEngine
 
 
 def build_app(gateway: Gateway, *, management_token: str, hosts: frozenset[str], stop: Callable[[], None]) -> Guard:
-    api, manage = Api(gateway), Manage(gateway, stop)
+    api, manage, engine = Api(gateway), Manage(gateway, stop), ManageEngine(gateway)
     routes = [
         Route("/", _Fixed({}), methods=["HEAD"]),
         Route("/api/hello", _Fixed({}), methods=["HEAD"]),
@@ -29,7 +30,10 @@ def build_app(gateway: Gateway, *, management_token: str, hosts: frozenset[str],
         Route("/v1/models/{model_id:path}", _Endpoint(api.model), methods=["GET"]),
         Route("/anyclaude/statistics", _Endpoint(manage.statistics), methods=["GET"]),
         Route("/anyclaude/turns", _Endpoint(manage.turns), methods=["GET"]),
+        Route("/anyclaude/engine", _Endpoint(engine.show), methods=["GET"]),
+        Route("/anyclaude/engine", _Endpoint(engine.command), methods=["POST"]),
         Route("/anyclaude/sessions", _Endpoint(manage.register), methods=["POST"]),
+        Route("/anyclaude/forget", _Endpoint(manage.forget), methods=["POST"]),
         Route("/anyclaude/drain", _Endpoint(manage.drain), methods=["POST"]),
         Route("/anyclaude/stop", _Endpoint(manage.stop), methods=["POST"]),
     ]

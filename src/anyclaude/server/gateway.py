@@ -4,9 +4,11 @@ import logging
 import time
 from typing import Any
 
+from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from anyclaude import __version__
+from anyclaude.backends.engine_process import EngineProcess, EngineStatistics
 from anyclaude.backends.http import Clients
 from anyclaude.backends.knowledge import Knowledge
 from anyclaude.errors import Overloaded
@@ -14,7 +16,9 @@ from anyclaude.prompt.sections import rows_of
 from anyclaude.server.calibrations import load_calibrations, save_calibration
 from anyclaude.server.heads import Heads
 from anyclaude.server.logs import set_level
-from anyclaude.server.sessions import Sessions
+from anyclaude.server.origin import ahead_of
+from anyclaude.server.reading_note import AFTER_S
+from anyclaude.server.sessions import Session, Sessions
 from anyclaude.server.turn import RunningTurn
 from anyclaude.telemetry.ledger import LEDGER_DAYS, Ledger
 from anyclaude.telemetry.redact import Redactor
@@ -39,14 +43,27 @@ class Statistics(Struct, frozen=True):
     is_draining: bool
     unwritten: int
     running: tuple[dict[str, Any], ...] = ()
+    engine: EngineStatistics | None = None
 
 
 class Gateway:
-    def __init__(self, sessions: Sessions, ledger: Ledger, traces: Traces | None = None) -> None:
-        """Without `traces` none is ever written."""
+    def __init__(
+        self,
+        sessions: Sessions,
+        ledger: Ledger,
+        traces: Traces | None = None,
+        engine: EngineProcess | None = None,
+        *,
+        note_after_s: float = AFTER_S,
+    ) -> None:
+        """Without `traces` none is ever written, without `engine` no session can use it. `background` is where what
+        nobody waits for runs; the server's own life bounds it."""
         self.sessions = sessions
         self.ledger = ledger
         self.traces = traces
+        self.engine = engine
+        self.note_after_s = note_after_s
+        self.background: TaskGroup | None = None
         self.clients = Clients()
         self.knowledge = Knowledge(load_calibrations(ledger))
         self.heads = Heads(ledger)
@@ -76,6 +93,14 @@ class Gateway:
             self.touch()
             return 0.0
         return time.monotonic() - self._last_activity
+
+    def prepare(self, session: Session) -> None:
+        """While the person still types, the engine reads what this project's prompts begin with. Nobody waits for
+        it."""
+        target = session.target
+        if target.kind == "mlx" and self.engine is not None and self.background is not None and target.model:
+            self.engine.use(target.engine_options)
+            self.background.start_soon(self.engine.prepare, target.model, ahead_of(session.project, "cli"))
 
     def begin(self, turn: RunningTurn) -> None:
         self.running.add(turn)
@@ -148,6 +173,7 @@ class Gateway:
             is_draining=self.is_draining,
             unwritten=self.ledger.n_lost + (self.traces.n_lost if self.traces else 0),
             running=tuple(_shown(turn) for turn in self.running),
+            engine=self.engine.statistics() if self.engine else None,
         )
 
 

@@ -37,7 +37,14 @@ class Manage:
         self._gateway.touch()
         session = self._gateway.sessions.add(new)
         set_level(session.log_level for session in self._gateway.sessions)
+        self._gateway.prepare(session)
         await send_json(scope, send, {"id": session.id, "token": session.token}, status=201)
+
+    async def forget(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Every turn of the ledger, and of those in memory."""
+        self._gateway.ledger.forget(0.0)
+        self._gateway.ledger.recent.clear()
+        await send_json(scope, send, {"is_forgotten": True})
 
     async def drain(self, scope: Scope, receive: Receive, send: Send) -> None:
         """From now on the server stops as soon as its last client does."""

@@ -19,6 +19,9 @@ import uvicorn
 from msgspec import Struct
 from starlette.types import ASGIApp
 
+from anyclaude.backends.engine_child import EngineCommand
+from anyclaude.backends.engine_process import EngineProcess
+from anyclaude.paths import user_folders
 from anyclaude.server.app import build_app
 from anyclaude.server.gateway import Gateway
 from anyclaude.server.handshake import address_file, announce, read_address, withdraw
@@ -49,7 +52,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.interrupt_all()
-        await super().shutdown(sockets)
+        async with anyio.create_task_group() as group:
+            if self._gateway.engine is not None:
+                group.start_soon(self._gateway.engine.close)
+            await super().shutdown(sockets)
         await self._gateway.clients.close()
         self._gateway.ledger.close()
         if self._gateway.traces is not None:
@@ -74,6 +80,9 @@ def hosts_of(port: int, *names: str) -> frozenset[str]:
 async def serve(server: Server, gateway: Gateway, sock: socket.socket, background: Background | None) -> None:
     """Returns when stopped. `background` is None for a server in somebody's foreground."""
     async with anyio.create_task_group() as group:
+        gateway.background = group
+        for session in gateway.sessions:  # of clients that outlived an earlier server
+            gateway.prepare(session)
         if background is not None:
             group.start_soon(_sweep, server, gateway, background)
         await server.serve(sockets=[sock])
@@ -96,6 +105,11 @@ async def _sweep(server: Server, gateway: Gateway, background: Background) -> No
             log.info("stopping: no session and nothing asked for %.0f s", gateway.quiet_s())
             server.stop()
             return
+
+
+def engine_command(state: Path, cache: Path) -> EngineCommand:
+    """Where the engine keeps its blocks, and its log."""
+    return EngineCommand(cache=cache / "engine", log_file=state / "engine.log")
 
 
 def raise_file_limit() -> None:
@@ -121,7 +135,8 @@ def main(arguments: list[str]) -> None:
     port = sock.getsockname()[1]
     ledger = Ledger(state / "ledger.sqlite3")
     traces = Traces(state / "traces", secrets=[token])
-    gateway = Gateway(Sessions(runtime / "sessions"), ledger, traces)
+    engine = EngineProcess(engine_command(state, user_folders(None).cache))
+    gateway = Gateway(Sessions(runtime / "sessions"), ledger, traces, engine)
     set_level(session.log_level for session in gateway.sessions)
     server: Server | None = None
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from anyclaude.backends.seam import Backend, Item, Progress, Target, Turn
 from anyclaude.errors import ApiError
 from anyclaude.server.answers import send_json
+from anyclaude.server.reading_note import AFTER_S, note_for
 from anyclaude.server.stream import EventWriter
 from anyclaude.telemetry.traces import RunningTrace
 from anyclaude.telemetry.turns import CLIENT_LEFT, Reading, TurnMeter
@@ -47,7 +48,9 @@ class Labels(Struct, frozen=True):
 class RunningTurn:
     """`run` once. `interrupt` from outside ends it with an error that the client sees."""
 
-    def __init__(self, turn: Turn, backend: Backend, labels: Labels, request_id: str) -> None:
+    def __init__(
+        self, turn: Turn, backend: Backend, labels: Labels, request_id: str, *, note_after_s: float = AFTER_S
+    ) -> None:
         self.turn = turn
         self.request_id = request_id
         self.labels = labels
@@ -55,6 +58,7 @@ class RunningTurn:
         self.outcome: str | None = None
         self.trace: RunningTrace | None = None
         self._backend = backend
+        self._note_after_s = note_after_s
         self._work = anyio.CancelScope()
         self._interruption: ApiError | None = None
         self._is_answered = False
@@ -91,11 +95,11 @@ class RunningTurn:
             await self._fail(writer, self._interruption)
 
     async def _stream(self, writer: EventWriter) -> None:
+        note = note_for(self.turn.request, self._note_after_s)
         async for item in self._items():
-            if isinstance(item, Progress):
-                continue
-            await writer.write(item)
-            self._is_answered = _is_last(item)
+            for event in note.see(item):
+                await writer.write(event)
+                self._is_answered = _is_last(event)
         await writer.close()
 
     async def _whole(self, scope: Scope, send: Send) -> None:

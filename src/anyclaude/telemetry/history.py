@@ -92,6 +92,11 @@ class History:
         query = f"SELECT * FROM turn WHERE {where} ORDER BY id DESC{limit}"  # noqa: S608
         return [_row(found) for found in reversed(self._all(query, *values))]
 
+    def last_used(self, backend: str) -> dict[str, float]:
+        """When each model of a backend was last asked, by its name; seconds since 1970."""
+        query = "SELECT model, max(started_at) AS at FROM turn WHERE backend = ? GROUP BY model"
+        return {row["model"]: row["at"] for row in self._all(query, backend)}
+
     def turn(self, number: int) -> TurnRow | None:
         return self._first("SELECT * FROM turn WHERE id = ?", number)
 

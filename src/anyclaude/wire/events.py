@@ -57,6 +57,12 @@ class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
     thinking: str
 
 
+class SignatureDelta(Struct, frozen=True, tag="signature_delta"):
+    """The last delta of a thinking block."""
+
+    signature: str
+
+
 class InputJsonDelta(Struct, frozen=True, tag="input_json_delta"):
     partial_json: str
 
@@ -83,7 +89,7 @@ class BlockStart(Struct, frozen=True, tag="content_block_start"):
 
 class BlockDelta(Struct, frozen=True, tag="content_block_delta"):
     index: int
-    delta: TextDelta | ThinkingDelta | InputJsonDelta
+    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
 
 
 class BlockStop(Struct, frozen=True, tag="content_block_stop"):

@@ -1,0 +1,52 @@
+"""What a person may ask of the engine: its figures, its models, its blocks. On the thread of models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anyclaude.engine.folder import check_folder
+from anyclaude.engine.owner import Owner
+from anyclaude.engine.selftest import selftest
+from anyclaude.errors import ModelRefused
+from anyclaude.wire.frames import Ask
+
+
+def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> dict[str, Any]:
+    """The answer, or what is wrong as `problem`."""
+    match ask.what:
+        case "statistics":
+            return owner.statistics()
+        case "models":
+            return {"models": owner.statistics()["models"]}
+        case "unload":
+            return _unload(owner, ask.names)
+        case "cache.ls":
+            return {"entries": owner.cache.ls()}
+        case "cache.pin":
+            return {"pinned": [name for name in ask.names if owner.cache.pin(name)]}
+        case "cache.rm":
+            return {"removed": sum(owner.cache.remove(name) for name in ask.names)}
+        case "cache.clear":
+            forget_turns()
+            return {"removed": owner.cache.clear()}
+        case "cache.verify":
+            return owner.cache.verify()
+        case "selftest":
+            return _selftest(owner, ask.names)
+
+
+def _selftest(owner: Owner, names: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        return selftest(check_folder(Path(names[0])).folder if names else None, owner.folder)
+    except ModelRefused as error:
+        return {"problem": error.message}
+
+
+def _unload(owner: Owner, names: tuple[str, ...]) -> dict[str, Any]:
+    """All that nothing runs on, where none is named."""
+    busy = {model.folder for model in owner.scheduler.models_in_use}
+    wanted = [Path(name) for name in names] or [model.folder for model in owner.models]
+    return {
+        "unloaded": [str(folder) for folder in wanted if folder not in busy and owner.models.unload(folder)],
+        "busy": [str(folder) for folder in wanted if folder in busy],
+    }

@@ -1,0 +1,195 @@
+"""The thread of models: the only one that makes arrays. It loads weights, reads, writes, and keeps the blocks.
+
+A fault inside MLX that Python can catch ends what runs with an error, and the loop goes on; one that aborts the process
+is the server's to see.
+"""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.models import Models, ResidentModel
+from anyclaude.engine.options import Options
+from anyclaude.engine.output import Answer, Markers
+from anyclaude.engine.prompts import Prompted, Reader
+from anyclaude.engine.row import Ids, Row
+from anyclaude.engine.scheduler import MAX_ROWS, Scheduler
+from anyclaude.engine.state import Copied
+from anyclaude.errors import ModelRefused
+from anyclaude.wire.frames import Ask, Cancel, Failed, Generate, Loaded, Report, Told, Turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadWeights:
+    """`request_id` is answered when the weights are in memory."""
+
+    request_id: int
+    reader: Reader
+
+
+Work = Prompted | LoadWeights | Cancel | Ask
+
+
+class Owner:
+    """`run` on one thread until `stop` is put in. `put` from any."""
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        cache: BlockCache,
+        *,
+        report: Callable[[Report], None],
+        commit: Callable[[Prompted, Turn, Ids], None],
+        manage: Callable[["Owner", Ask], dict[str, Any]],
+    ) -> None:
+        self._inbox: queue.Queue[Work | None] = queue.Queue()
+        self._report = report
+        self._manage = manage
+        self.folder = folder
+        self.options = options
+        self.copied = Copied()
+        self._commit = commit
+        self._prompted: dict[int, Prompted] = {}
+        self.cache = cache
+        self.models = Models(options.memory_bytes, self.copied, time.monotonic)
+        self.scheduler = Scheduler(self.cache, self.copied, report=report, ended=self._ended, clock=time.monotonic)
+        self._is_stopping = False
+
+    def put(self, work: Work | None) -> None:
+        """None stops the loop once what came before has been looked at; running turns are not waited for."""
+        self._inbox.put(work)
+
+    def run(self) -> None:
+        while not self._is_stopping:
+            self._take_in()
+            if not self._is_stopping and not self.scheduler.is_idle:
+                self._step()
+        self.cache.close()
+
+    def _take_in(self) -> None:
+        """Everything that waits; when nothing runs, the next thing that comes."""
+        while not self._is_stopping:
+            try:
+                work = self._next()
+            except queue.Empty:
+                if not self.scheduler.is_idle:
+                    return
+                continue
+            if work is None:
+                self._is_stopping = True
+            else:
+                self._begin(work)
+
+    def _next(self) -> Work | None:
+        """While there is nothing else to do, blocks go to the disk. Raises queue.Empty."""
+        if not self.scheduler.is_idle:
+            return self._inbox.get_nowait()
+        wait_s = self.cache.tend() if self._inbox.empty() else 0.0
+        return self._inbox.get(timeout=wait_s)
+
+    def _begin(self, work: Work) -> None:
+        match work:
+            case Prompted():
+                self._submit(work)
+            case LoadWeights():
+                if self._model(work.request_id, work.reader) is not None:
+                    self._report(Loaded(work.request_id, work.reader.capabilities))
+            case Cancel():
+                self.scheduler.cancel(work.id)
+                self._prompted.pop(work.id, None)
+            case Ask():
+                self._report(Told(work.id, self._manage(self, work)))
+
+    def _model(self, request_id: int, reader: Reader) -> ResidentModel | None:
+        in_use = frozenset(model.folder for model in self.scheduler.models_in_use)
+        try:
+            return self.models.get(reader.wanted, in_use)
+        except ModelRefused as error:
+            self._report(Failed(request_id, "refused", error.message))
+            return None
+
+    def _submit(self, work: Prompted) -> None:
+        if self.scheduler.n_rows >= MAX_ROWS:
+            self._report(Failed(work.request.id, "overloaded", f"{MAX_ROWS} requests wait for the engine already"))
+            return
+        model = self._model(work.request.id, work.reader)
+        if model is None:
+            return
+        self.cache.name_model(model.fingerprint, model.folder.name)
+        row = _row(work, model)
+        if row.answer is not None:
+            self._prompted[row.id] = work
+        self.scheduler.submit(row)
+
+    def _ended(self, row: Row) -> None:
+        assert row.answer is not None
+        self._commit(self._prompted.pop(row.id), row.answer.turn, row.generated_ids())
+
+    def _step(self) -> None:
+        try:
+            self.scheduler.step()
+        except Exception as error:
+            # What runs is lost, but not the engine: the server's clients try again.
+            log.exception("a step of the engine failed")
+            self._prompted.clear()
+            for request_id in self.scheduler.drop_all():
+                self._report(Failed(request_id, "failed", f"the engine failed: {type(error).__name__}"))
+            if not isinstance(error, RuntimeError | ValueError | MemoryError):
+                raise
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            "cache": msgspec.to_builtins(self.cache.statistics()),
+            "scheduler": msgspec.to_builtins(self.scheduler.statistics()),
+            "copied": {name: getattr(self.copied, name) for name in ("stored", "restored", "joined", "grown")},
+            "models": [{"folder": str(model.folder), "bytes": model.nbytes} for model in self.models],
+            "memory": {
+                "active": mx.get_active_memory(),
+                "peak": mx.get_peak_memory(),
+                "cached": mx.get_cache_memory(),
+                "budget": self.options.memory_bytes,
+            },
+        }
+
+
+def _row(work: Prompted, model: ResidentModel) -> Row:
+    request, reader, rendered = work.request, work.reader, work.rendered
+    row = Row(
+        id=request.id,
+        model=model,
+        ids=work.ids,
+        head_end=rendered.head_end if rendered else 0,
+        ends=rendered.ends if rendered else (),
+        request_class="main",
+    )
+    if not isinstance(request, Generate):
+        return row
+    assert rendered is not None
+    left = reader.capabilities.window - row.n_prompt
+    row.request_class = request.request_class
+    row.is_private = request.is_private
+    row.limit = min(request.max_tokens, left)
+    row.limit_reason = "length" if request.max_tokens <= left else "window"
+    row.answer = Answer(
+        request.id,
+        Markers(reader.shape.think_open, reader.shape.think_close),
+        reader.parser,
+        request.chat.tools,
+        request.stop_sequences,
+        begins_in_reasoning=rendered.begins_in_reasoning,
+    )
+    row.decoder = reader.vocabulary.decoder()
+    row.sampler = model.samplers.of(request.sampling)
+    row.processors = (work.constraint,) if work.constraint else ()
+    return row

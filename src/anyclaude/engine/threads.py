@@ -1,0 +1,98 @@
+"""The threads of the engine's process, wired: requests go to the thread of prompts, from there to the thread of models,
+and answers to the server and to the committed conversations."""
+
+import queue
+import threading
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from anyclaude.engine.adapter import versions
+from anyclaude.engine.ahead import Ahead
+from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.cache.store import BlockStore
+from anyclaude.engine.management import manage
+from anyclaude.engine.options import Options, store_limits
+from anyclaude.engine.owner import LoadWeights, Owner
+from anyclaude.engine.prompts import Prompted, Prompts
+from anyclaude.engine.row import Ids
+from anyclaude.engine.state import StateCodec
+from anyclaude.engine.turn_store import TurnStore
+from anyclaude.wire.frames import Ask, Cancel, CountTokens, Failed, Generate, Load, Prepare, Report, Request, Turn
+
+_MAX_WAITING = 256
+
+
+class Threads:
+    """`put` frames once started; `stop` writes down what is worth it and returns."""
+
+    def __init__(self, folder: Path, options: Options, report: Callable[[Report], None]) -> None:
+        self._report = report
+        self._inbox: queue.Queue[Request | Callable[[], None]] = queue.Queue()
+        limits = store_limits(options)
+        store = BlockStore(folder / "blocks", limits) if limits.budget_bytes else None
+        cache = BlockCache(options.kv_memory_bytes, store, StateCodec())
+        self._owner = Owner(
+            folder,
+            options,
+            cache,
+            report=report,
+            commit=self._commit,
+            manage=lambda owner, ask: manage(owner, ask, self._forget),
+        )
+        self._prompts = Prompts(
+            TurnStore(folder / "turns.sqlite3"),
+            Ahead(folder / "ahead.sqlite3"),
+            versions(),
+            report=report,
+            pass_on=self._owner.put,
+            today=date.today,
+        )
+        self._threads = [
+            threading.Thread(target=self._owner.run, name="models", daemon=True),
+            threading.Thread(target=self._run_prompts, name="prompts", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, request: Request) -> None:
+        if isinstance(request, Generate | CountTokens) and self._inbox.qsize() >= _MAX_WAITING:
+            self._report(Failed(request.id, "overloaded", f"{_MAX_WAITING} requests wait for the engine already"))
+        else:
+            self._inbox.put(request)
+
+    def stop(self, limit_s: float) -> None:
+        self._owner.put(None)
+        self._threads[0].join(limit_s)
+
+    def _run_prompts(self) -> None:
+        while True:
+            item = self._inbox.get()
+            if callable(item):
+                item()
+            else:
+                self._handle(item)
+
+    def _handle(self, request: Request) -> None:
+        match request:
+            case Load():
+                if (reader := self._prompts.load(request)) is not None:
+                    self._owner.put(LoadWeights(request.id, reader))
+            case Generate():
+                self._prompts.generate(request)
+            case CountTokens():
+                self._prompts.count(request)
+            case Prepare():
+                self._prompts.prepare(request)
+            case Cancel() | Ask():
+                self._owner.put(request)
+
+    def _commit(self, prompted: Prompted, answer: Turn, generated: Ids) -> None:
+        """On the thread of models, before the server hears that the turn has ended: what the client sends next comes
+        after this in the queue."""
+        self._inbox.put(lambda: self._prompts.commit(prompted, answer, generated))
+
+    def _forget(self) -> None:
+        self._inbox.put(self._prompts.forget)

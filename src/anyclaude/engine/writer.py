@@ -1,0 +1,32 @@
+"""Frames to the server, from any thread."""
+
+import os
+import queue
+import socket
+
+from anyclaude.wire.frames import Report, encode_frame
+
+_MAX_FRAMES = 4096
+_MAX_BYTES = 1 << 16
+
+
+class Writer:
+    """Call it with a report. When the server does not read, whoever reports waits; when it is gone, so are we."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._frames: queue.Queue[bytes] = queue.Queue(_MAX_FRAMES)
+
+    def __call__(self, report: Report) -> None:
+        self._frames.put(encode_frame(report))
+
+    def run(self) -> None:
+        """On a thread of its own, for as long as the process lives."""
+        while True:
+            data = bytearray(self._frames.get())
+            while len(data) < _MAX_BYTES and not self._frames.empty():
+                data += self._frames.get()
+            try:
+                self._sock.sendall(data)
+            except OSError:
+                os._exit(0)
