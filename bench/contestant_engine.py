@@ -18,10 +18,11 @@ from anyclaude.paths import Folders
 from anyclaude.server.process import process_start
 from anyclaude.server.sessions import NewSession
 from bench.asking import Asked, BadAnswer, Question, ask
-from bench.contestants import Running, memory_of, wait_for_a_word
+from bench.contestants import FIRST_WORD, Running, memory_of
 from bench.servers import own_environment
 
 _IDLE_S = 900.0  # should this process be killed
+_END_S = 20.0
 _WINDOW = 131_072
 
 
@@ -81,10 +82,8 @@ class EngineRunning:
         processes = [psutil.Process(client.address.pid), *psutil.Process(client.address.pid).children(recursive=True)]
         with contextlib.suppress(ServerNotReached):
             stop(client)
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.wait(0.5 if process.is_running() else 0)
-        for process in processes:
+        _, alive = psutil.wait_procs(processes, timeout=_END_S)
+        for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -115,7 +114,7 @@ class Engine:
         server = EngineRunning(home, _folders(home), self._options)
         try:
             server.launch(self._models[0])
-            wait_for_a_word(server, self._models[0])
+            server.ask(self._models[0], FIRST_WORD)
             yield server
         finally:
             server.close()

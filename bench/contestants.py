@@ -22,6 +22,7 @@ from bench.servers import START_S, free_port, own_environment, running
 
 VLLM_MLX = Path(__file__).with_name(".vllm-mlx")
 _VLLM_MLX_WANTED = ("vllm-mlx==0.6.0", "mlx[cpu]" if sys.platform == "linux" else "mlx")
+FIRST_WORD = Question("", [("user", "hello")], 1)  # a server is ready once it has answered it
 _CACHE_LINE = re.compile(r"Prompt Cache: (\d+) sequences, ([\d.]+) GB")
 _SCHEDULED = re.compile(r"prompt_tokens=(\d+) tokens_to_prefill=(\d+)")
 _CACHE_MEMORY = re.compile(r"cache_entries=\d+ cache_mem=([\d.]+)MB")
@@ -151,15 +152,15 @@ class VllmMlx:
             yield server
 
 
-def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[bytes] | None" = None) -> None:
-    """Ready means the same for all: a question of one word has been answered. Raises BadAnswer."""
+def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Until the server listens, has its model, and has answered. Raises BadAnswer."""
     until = time.monotonic() + START_S
     while True:
         try:
-            server.ask(model, Question("", [("user", "hello")], 1))
+            server.ask(model, FIRST_WORD)
             return
         except BadAnswer as error:
-            if time.monotonic() > until or (process is not None and process.poll() is not None):
+            if time.monotonic() > until or process.poll() is not None:
                 raise BadAnswer(f"it did not start: {error}") from None
         time.sleep(0.02)
 

@@ -24,6 +24,12 @@ def system_prompt(model: Path, n_tokens: int = N_TOKENS) -> str:
     return text
 
 
+def count_head(model: Path, system: str) -> int:
+    """Tokens of a prompt with this system text up to the person's words, by the demo model's own template."""
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return _count(tokenizer, f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n")
+
+
 def question(conversation: int, n: int) -> str:
     """No two begin with the same word: neither of one conversation, nor the first ones of two."""
     opening = _OPENINGS[(conversation * 3 + n) % len(_OPENINGS)]

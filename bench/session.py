@@ -1,4 +1,4 @@
-"""What a prefix that is computed once is worth: one session on the engine, mlx_lm.server, vllm-mlx, and without a cache.
+"""What a prefix that is computed once is worth: one session on the engine, mlx_lm.server, vllm-mlx, and without cache.
 
     .venv/bin/python -m bench.session [--rounds N] [--skip-vllm-mlx] [--install-vllm-mlx] [--only NAME] [--json FILE]
 
@@ -35,9 +35,9 @@ from msgspec import Struct, to_builtins
 
 from bench.asking import Asked, BadAnswer, Question, Turns
 from bench.contestant_engine import Engine
-from bench.contestants import Contestant, MlxLm, Running, VllmMlx, has_vllm_mlx, install_vllm_mlx
+from bench.contestants import FIRST_WORD, Contestant, MlxLm, Running, VllmMlx, has_vllm_mlx, install_vllm_mlx
 from bench.gateway import machine
-from bench.long_prompt import N_TOKENS, question, system_prompt
+from bench.long_prompt import N_TOKENS, count_head, question, system_prompt
 from bench.servers import NotStarted
 from bench.session_figures import NO_CACHE, OURS, Measured, Sample, print_memory, print_table, print_targets, targets
 from demo.mlx_server import has_openblas
@@ -50,18 +50,19 @@ NO_CACHE_OPTIONS = {"kv_memory_mb": 1, "kv_disk_mb": 0}  # the least that there 
 
 
 class Conversation:
-    """Asks one question after the other, and counts which tokens of each prompt are new."""
+    """Asks one question after the other, and counts which tokens of each prompt are new: not among the first `n_known`,
+    and in no earlier prompt or answer."""
 
-    def __init__(self, system: str, number: int, model: Path) -> None:
+    def __init__(self, system: str, number: int, model: Path, n_known: int) -> None:
         self._system = system
         self._number = number
         self._model = model
         self._turns: Turns = []
-        self._n_known = 0
+        self._n_known = n_known
         self._n_asked = 0
 
     def next(self, server: Running) -> Sample:
-        """`n_new` of the first question is the whole prompt. Raises BadAnswer."""
+        """Raises BadAnswer."""
         self._turns.append(("user", question(self._number, self._n_asked)))
         self._n_asked += 1
         asked = server.ask(self._model, Question(self._system, self._turns, ANSWER_TOKENS))
@@ -82,6 +83,7 @@ class Models(Struct, frozen=True):
     one: Path
     other: Path
     system: str
+    n_shared: int
 
 
 class Round:
@@ -109,11 +111,11 @@ class Round:
         self._restarted(talk)
         self._four()
 
-    def _conversation(self, number: int) -> Conversation:
-        return Conversation(self._models.system, number, self._models.one)
+    def _conversation(self, number: int, n_known: int = 0) -> Conversation:
+        return Conversation(self._models.system, number, self._models.one, n_known)
 
     def _second_session(self, server: Running) -> None:
-        self._measured.add("second session", self._conversation(1).next(server))
+        self._measured.add("second session", self._conversation(1, self._models.n_shared).next(server))
 
     def _live(self, server: Running) -> None:
         """What a turn takes while it writes: looked at after its first token."""
@@ -126,7 +128,7 @@ class Round:
             self._measured.note("ready", time.perf_counter() - started)
             self._measured.add("after a restart", talk.next(server))
             if self._contestant.switches:
-                server.ask(self._models.other, Question("", [("user", "hello")], 1))
+                server.ask(self._models.other, FIRST_WORD)
                 self._measured.add("after a switch", talk.next(server))
 
     def _four(self) -> None:
@@ -219,7 +221,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folders = tuple(make_tiny_model(folder / f"model-{seed}", seed=seed, end_share=0.0) for seed in (0, 1))
         assert len(folders) == 2
-        models = Models(*folders, system_prompt(folders[0]))
+        system = system_prompt(folders[0])
+        models = Models(*folders, system, count_head(folders[0], system))
         found = measure(_contestants(options, folders), models, folder, options.rounds)
     blas = "OpenBLAS" if has_openblas() else "no OpenBLAS: five times slower"
     print(f"{before}; {blas}; {N_TOKENS:,} tokens of system prompt, {options.rounds} rounds\n")

@@ -1,14 +1,11 @@
 """The engine's reports as events: valid order whatever the order of pieces, and exact figures."""
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anyclaude.backends.engine_answer import EngineAnswer
 from anyclaude.errors import BackendFailed
-from anyclaude.prompt.policy import nine_char_id
 from anyclaude.wire.events import (
     BlockDelta,
     BlockStart,
@@ -84,9 +81,9 @@ def test_reasoning_is_signed_at_its_end_and_words_follow_in_a_block_of_their_own
     ]
 
 
-def test_a_signature_that_is_told_at_the_end_signs_reasoning_that_is_open_then() -> None:
-    assert blocks(events(thought("hm"), end=finished(signature="late")))[-2:] == [
-        BlockDelta(0, SignatureDelta("late")),
+def test_reasoning_that_is_cut_off_is_signed_too() -> None:
+    assert blocks(events(thought("hm"), began=Began(1, 1000, 900, "sig"), end=finished("length")))[-2:] == [
+        BlockDelta(0, SignatureDelta("sig")),
         BlockStop(0),
     ]
 
@@ -97,20 +94,19 @@ def test_reasoning_without_a_signature_is_not_signed() -> None:
     )
 
 
-def test_calls_are_blocks_with_ids_that_carry_the_engines_own() -> None:
+def test_calls_are_blocks_with_the_ids_that_the_engine_gave() -> None:
     found = events(
         text("two"),
-        CallPiece(1, 0, "", "abcdefgh1", "Bash"),
+        CallPiece(1, 0, "", "toolu_1", "Bash"),
         CallPiece(1, 0, '{"command":'),
         CallPiece(1, 0, '"ls"}'),
-        CallPiece(1, 1, "{}", "abcdefgh2", "Read"),
+        CallPiece(1, 1, "{}", "toolu_2", "Read"),
         end=finished("tool_calls"),
     )
     starts = [event.content_block for event in found if isinstance(event, BlockStart)]
     calls = [block for block in starts if isinstance(block, ToolUseStart)]
     assert [call.name for call in calls] == ["Bash", "Read"]
-    assert [nine_char_id(call.id) for call in calls] == ["abcdefgh1", "abcdefgh2"]
-    assert all(re.fullmatch(r"toolu_\w+", call.id) for call in calls)
+    assert [call.id for call in calls] == ["toolu_1", "toolu_2"]
     pieces = [(event.index, event.delta) for event in found if isinstance(event, BlockDelta)]
     assert pieces[1:] == [
         (1, InputJsonDelta('{"command":')),
@@ -142,13 +138,13 @@ def test_a_stop_sequence_is_named() -> None:
 
 
 def test_a_call_that_the_limit_cuts_off_ends_as_such() -> None:
-    delta = events(CallPiece(1, 0, '{"comm', "abcdefgh1", "Bash"), end=finished("length"))[-2]
+    delta = events(CallPiece(1, 0, '{"comm', "toolu_1", "Bash"), end=finished("length"))[-2]
     assert isinstance(delta, MessageDelta)
     assert delta.delta.stop_reason == "max_tokens"
 
 
 def test_calls_and_a_plain_end_are_tool_use() -> None:
-    delta = events(CallPiece(1, 0, "{}", "abcdefgh1", "Bash"))[-2]
+    delta = events(CallPiece(1, 0, "{}", "toolu_1", "Bash"))[-2]
     assert isinstance(delta, MessageDelta)
     assert delta.delta.stop_reason == "tool_use"
 
@@ -161,8 +157,8 @@ def test_an_empty_answer_has_no_block() -> None:
     "pieces",
     [
         [CallPiece(1, 0, "{}")],
-        [CallPiece(1, 0, "{", "abcdefgh1", "Bash"), text("x"), CallPiece(1, 0, "}")],
-        [CallPiece(1, 0, "{", "abcdefgh1", "Bash"), text("x"), CallPiece(1, 0, "}", "abcdefgh1", "Bash")],
+        [CallPiece(1, 0, "{", "toolu_1", "Bash"), text("x"), CallPiece(1, 0, "}")],
+        [CallPiece(1, 0, "{", "toolu_1", "Bash"), text("x"), CallPiece(1, 0, "}", "toolu_1", "Bash")],
     ],
     ids=["never named", "closed", "named again"],
 )

@@ -18,7 +18,11 @@ from tests.support.home import Home
 from tests.support.wait import wait_until
 
 Start = Callable[[Script], ScriptedBackend]
-HEAVY = ("transformers", "mlx", "mlx_lm", "starlette", "uvicorn", "httpx2", "psutil", "platformdirs")
+HEAVY = (
+    *("transformers", "mlx", "mlx_lm", "llguidance", "tokenizers", "numpy", "jinja2", "huggingface_hub"),
+    *("starlette", "uvicorn", "httpx2", "psutil", "platformdirs"),
+)
+
 
 
 def ok(exchange: Exchange) -> None:

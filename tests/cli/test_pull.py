@@ -16,7 +16,7 @@ from tests.support.hub import ScriptedHub, files_of, scripted_hub
 from tests.support.model_folder import make_model, safetensors
 from tests.support.wait import wait_until
 
-_CHUNK = 10 << 20  # what the library writes at once
+_PART = 3_000_000
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def test_a_model_is_pulled_checked_listed_used_and_deleted(home: Home, hub: Scri
 
 
 def test_what_was_broken_off_goes_on_where_it_stopped(home: Home, hub: ScriptedHub) -> None:
-    hub.files["model.safetensors"] = safetensors(_CHUNK * 2)
-    hub.waits["model.safetensors"] = _CHUNK + 1000
+    hub.files["model.safetensors"] = safetensors(_PART * 2)
+    hub.waits["model.safetensors"] = _PART
     process = home.start("models", "pull", "org/Tiny", **hub.environment())
     assert hub.is_waiting.wait(60)
     blobs = cache(home) / "models--org--Tiny" / "blobs"
-    _wait_for_bytes(blobs, _CHUNK)
+    _wait_for_bytes(blobs, _PART)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -82,7 +82,7 @@ def test_what_was_broken_off_goes_on_where_it_stopped(home: Home, hub: ScriptedH
     hub.waits.clear()
     done = home.run("models", "pull", "org/Tiny", **hub.environment())
     assert done.returncode == 0, done.stderr
-    assert hub.fetched[-1] == ("model.safetensors", f"bytes={_CHUNK}-")
+    assert hub.fetched[-1] == ("model.safetensors", f"bytes={_PART}-")
 
 
 def _wait_for_bytes(blobs: Path, n_bytes: int) -> None:
@@ -92,11 +92,11 @@ def _wait_for_bytes(blobs: Path, n_bytes: int) -> None:
 
 
 def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(home: Home, hub: ScriptedHub) -> None:
-    hub.files["model.safetensors"] = safetensors(_CHUNK * 2)
-    hub.breaks["model.safetensors"] = [_CHUNK + 1000]
+    hub.files["model.safetensors"] = safetensors(_PART * 2)
+    hub.breaks["model.safetensors"] = [_PART]
     done = home.run("models", "pull", "org/Tiny", **hub.environment())
     assert done.returncode == 0, done.stderr
-    assert hub.fetched[-1] == ("model.safetensors", f"bytes={_CHUNK}-")
+    assert hub.fetched[-1] == ("model.safetensors", f"bytes={_PART}-")
 
 
 def test_a_model_that_was_broken_off_can_be_deleted(home: Home, hub: ScriptedHub) -> None:

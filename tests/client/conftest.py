@@ -1,14 +1,18 @@
-"""What every test with the real client needs: one launch on a scripted server, in `-p` mode or in a terminal."""
+"""What every test with the real client needs: one launch on a scripted server, in `-p` mode or in a terminal; and the
+embedded engine with a model that follows a script."""
 
 import json
 import subprocess
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from tests.client.engine_script import script_model
 from tests.support.backend import Script, ScriptedBackend
+from tests.support.engine_home import EngineHome, make_engine_home
 from tests.support.home import Home
 from tests.support.terminal import Terminal
 
@@ -36,6 +40,19 @@ def ask(home: Home) -> Ask:
         return home.run("-p", *arguments, "--mode", mode, "--base-url", backend.url, stdin=stdin, **environ)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def script_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of `engine_script`."""
+    return script_model(tmp_path_factory.mktemp("models") / "script")
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, script_folder: Path) -> Generator[EngineHome]:
+    """One machine for all tests that leave it usable: the client's own prompt is read once."""
+    with make_engine_home(tmp_path_factory.mktemp("engine") / "home", script_folder) as made:
+        yield made
 
 
 @pytest.fixture

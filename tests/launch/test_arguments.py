@@ -17,8 +17,8 @@ def test_nothing_is_a_launch() -> None:
     assert parsed() == CommandLine({}, frozenset(), None, ())
 
 
-SINGLE = sorted(name for name, word in WORDS.items() if not word.commands)
-WITH_COMMANDS = sorted(WORDS.keys() - set(SINGLE))
+SINGLE = sorted(name for name, word in WORDS.items() if word.stands_alone or not word.commands)
+WITH_COMMANDS = sorted(name for name, word in WORDS.items() if word.commands)
 
 
 @pytest.mark.parametrize("word", SINGLE)
@@ -26,7 +26,7 @@ def test_a_word_of_ours_alone_is_ours(word: str) -> None:
     assert parsed(word) == CommandLine({}, frozenset(), word, ())
 
 
-@pytest.mark.parametrize("word", WITH_COMMANDS)
+@pytest.mark.parametrize("word", sorted(set(WITH_COMMANDS) - set(SINGLE)))
 def test_a_word_that_needs_a_command_below_it_says_which(word: str) -> None:
     with pytest.raises(UsageError, match=f"`anyclaude {word}` needs one of {WORDS[word].commands[0].name}"):
         parsed(word)
@@ -40,6 +40,14 @@ def test_commands_below_a_word_take_no_more_operands_than_they_know(word: str) -
         line = parsed(word, command.name, *operands, "--json")
         assert (line.word, line.command, line.operands, line.flags) == (word, command.name, operands, {"--json"})
         assert passed_on(word, command.name, *operands, "more", "words")
+
+
+def test_a_command_that_needs_a_name_says_so() -> None:
+    with pytest.raises(UsageError, match="a name is missing: anyclaude models pull NAME"):
+        parsed("models", "pull")
+    assert parsed("models", "unload").command == "unload"
+    assert parsed("models", "pull", "org/name", "--yes").operands == ("org/name",)
+    assert "--help" in parsed("models", "pull", "--help").flags
 
 
 @pytest.mark.parametrize("words", ["cache why 1 2", "prompt diff 1 2 3", "trace show 1 last", "trace on 5"])

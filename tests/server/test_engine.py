@@ -17,7 +17,7 @@ from anyclaude.backends.seam import Target
 from anyclaude.prompt.own import own_signature
 from anyclaude.server.origin import ahead_of
 from anyclaude.server.process import process_start
-from anyclaude.server.sessions import Session
+from anyclaude.server.sessions import NewSession, Session, Sessions
 from tests.support.gateway import MANAGEMENT, Answer, RunningGateway, request, running_gateway
 from tests.support.scripted_engine import (
     ANSWER,
@@ -52,7 +52,7 @@ class Served:
         self.session = self.new_session()
 
     def new_session(self, *, is_private: bool = False, **fields: Any) -> Session:
-        chosen = Target(kind="mlx", base_url="", model=MODEL, **({"silence_s": 60.0} | fields))
+        chosen = Target(kind="mlx", base_url="engine", model=MODEL, **fields)
         return self.gateway.session(chosen, is_private=is_private)
 
     def ask(self, session: Session | None = None, *, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
@@ -74,7 +74,6 @@ def serve(tmp_path: Path) -> Generator[Serve]:
             engine = ScriptedEngine(tmp_path, *lives)
             process = EngineProcess(engine.command)
             gateway = stack.enter_context(running_gateway(engine=process, note_after_s=note_after_s))
-            stack.callback(lambda: None)
             return Served(gateway, engine)
 
         yield start
@@ -90,7 +89,9 @@ def test_a_turn_is_answered_with_exact_figures_from_the_first_event_on(serve: Se
     figures = {"input_tokens": 100, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 0}
     assert start["message"]["usage"] == figures | {"output_tokens": 0}
     assert delta["usage"] == figures | {"output_tokens": 5}
-    row = served.gateway.gateway.ledger.recent[-1]
+    recent = served.gateway.gateway.ledger.recent
+    wait_until(lambda: recent, "the turn is recorded")
+    row = recent[-1]
     assert (row.tokens_prompt, row.tokens_cached, row.tokens_prefilled, row.tokens_out) == (1000, 900, 100, 5)
     assert (row.backend, row.model, row.error) == ("mlx", MODEL, None)
 
@@ -209,7 +210,7 @@ def test_a_launch_that_registers_is_prepared_for_without_being_waited_for(serve:
     served = serve({"load": [[{"wait": "loaded"}, LOADED]]})
     new = {
         "pid": os.getpid(), "pid_started": process_start(os.getpid()), "project": "/work",
-        "target": {"kind": "mlx", "base_url": "", "model": MODEL},
+        "target": {"kind": "mlx", "base_url": "engine", "model": MODEL},
     }  # fmt: skip
     answer = served.manage("POST", "/anyclaude/sessions", new)
     assert answer.status == 201
@@ -223,11 +224,34 @@ def test_a_launch_that_registers_is_prepared_for_without_being_waited_for(serve:
     assert served.engine.seen("generate")[0]["ahead"] == prepare["ahead"]
 
 
+def test_a_server_that_takes_over_prepares_for_the_sessions_that_it_finds(tmp_path: Path) -> None:
+    engine = ScriptedEngine(tmp_path)
+    new = NewSession(
+        pid=os.getpid(),
+        pid_started=process_start(os.getpid()),
+        project="/work",
+        target=Target(kind="mlx", base_url="engine", model=MODEL),
+    )
+    sessions = Sessions(None)
+    for _ in range(3):
+        sessions.add(new)
+    with running_gateway(engine=EngineProcess(engine.command), sessions=sessions):
+        assert engine.wait_for("prepare")["ahead"] == ahead_of("/work", "cli")
+    assert len(engine.seen("prepare")) == 1
+
+
+def test_what_a_launch_set_for_the_engine_is_what_it_is_started_with(serve: Serve) -> None:
+    served = serve()
+    options = {"folder": str(served.engine.command.options["folder"]), "kv_disk_mb": 5}
+    served.ask(served.new_session(engine_options=options))
+    assert json.loads(served.engine.arguments[-1]) == options
+
+
 def test_a_preparation_that_fails_is_nobodys_error(serve: Serve) -> None:
     served = serve({"load": [[failed("failed", "no memory")], [LOADED]]})
     new = {
         "pid": os.getpid(), "pid_started": process_start(os.getpid()), "project": "/work",
-        "target": {"kind": "mlx", "base_url": "", "model": MODEL},
+        "target": {"kind": "mlx", "base_url": "engine", "model": MODEL},
     }  # fmt: skip
     answer = served.manage("POST", "/anyclaude/sessions", new)
     served.engine.wait_for("load")
@@ -317,7 +341,7 @@ def test_a_client_that_leaves_cancels_its_turn_in_the_engine(serve: Serve) -> No
 
 
 def test_reasoning_calls_and_signature_reach_the_client_in_order(serve: Serve) -> None:
-    call = {"type": "call", "index": 0, "arguments": "", "call_id": "abcdefgh1", "name": "Bash"}
+    call = {"type": "call", "index": 0, "arguments": "", "call_id": "toolu_1", "name": "Bash"}
     arguments = {"type": "call", "index": 0, "arguments": '{"command":"ls"}'}
     steps = [BEGAN | {"signature": "sig"}, thought("hm"), text("look"), call, arguments]
     served = serve({"generate": [[*steps, FINISHED | {"reason": "tool_calls"}]]})
@@ -326,7 +350,7 @@ def test_reasoning_calls_and_signature_reach_the_client_in_order(serve: Serve) -
     assert thinking == {"type": "thinking", "thinking": "hm", "signature": "sig"}
     assert words["text"] == "look"
     assert (used["name"], used["input"]) == ("Bash", {"command": "ls"})
-    assert used["id"].endswith("_abcdefgh1")
+    assert used["id"] == "toolu_1"
     assert answer["stop_reason"] == "tool_use"
 
 
@@ -386,6 +410,14 @@ def test_the_status_tells_of_the_engine_and_asking_for_it_starts_none(serve: Ser
     assert shown["process"]["pid"] == served.engine.pids[0]
 
 
+def test_the_status_of_an_engine_that_is_busy_does_not_wait_for_it(serve: Serve) -> None:
+    served = serve({"ask": [[CANCELLED]]})
+    served.ask()
+    shown = served.manage("GET", "/anyclaude/engine").json
+    assert (shown["process"]["is_running"], shown["engine"], shown["models"]) == (True, None, None)
+    assert served.engine.wait_for("cancel")["id"] == served.engine.seen("ask")[0]["id"]
+
+
 def test_commands_for_models_and_the_cache_reach_the_engine(serve: Serve) -> None:
     served = serve()
     loaded = served.manage("POST", "/anyclaude/engine", {"what": "load", "names": [MODEL]}).json
@@ -403,7 +435,7 @@ def test_a_command_that_does_not_exist_is_refused_before_an_engine_starts(serve:
 
 
 def test_a_gateway_without_an_engine_says_so(gateway: RunningGateway) -> None:
-    session = gateway.session(Target(kind="mlx", base_url="", model=MODEL))
+    session = gateway.session(Target(kind="mlx", base_url="engine", model=MODEL))
     answer = gateway.ask("POST", "/v1/messages", request(), token=session.token)
     assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
     assert gateway.ask("GET", "/anyclaude/engine", token=MANAGEMENT).status == 404

@@ -1,5 +1,6 @@
 """The thinking block that tells how far a long prompt has been read."""
 
+import json
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from anyclaude.wire.messages import MessagesRequest, Thinking, decode_request
 from tests.support import chat
 from tests.support.backend import Exchange, ScriptedBackend
 from tests.support.gateway import request, running_gateway, target
+from tests.support.wait import wait_until
 
 START = MessageStart(StartedMessage("m", "m", Usage()))
 ANSWER: list[Item] = [
@@ -48,13 +50,13 @@ class Clock:
         return self.now
 
 
-def seen(*items: Item | float) -> list[Event]:
+def seen(*items: Item | float | int) -> list[Event]:
     """A number lets so many seconds pass."""
     clock = Clock()
     note = ReadingNote(after_s=60, every_s=30, clock=clock)
     found: list[Event] = []
     for item in items:
-        if isinstance(item, float):
+        if isinstance(item, float | int):
             clock.now += item
         else:
             found += note.see(item)
@@ -138,8 +140,9 @@ def test_a_servers_progress_is_shown_as_thinking_and_never_comes_back_into_a_pro
             event["delta"]["signature"] for event in answer.events if "signature" in event.get("delta", {})
         )
         assert signature == own_signature(told)
-        row = gateway.gateway.ledger.recent[-1]
-        assert row.error is None
+        recent = gateway.gateway.ledger.recent
+        wait_until(lambda: recent, "the turn is recorded")
+        assert recent[-1].error is None
         blocks = [
             {"type": "thinking", "thinking": told, "signature": signature},
             {"type": "text", "text": answer.text},
@@ -154,14 +157,8 @@ def test_a_servers_progress_is_shown_as_thinking_and_never_comes_back_into_a_pro
         assert gateway.ask("POST", "/v1/messages", again, token=session.token).status == 200
         assert "Reading" not in backend.turns[-1].raw.decode()
 
-    sent = decode_request(answer_body(again))
+    sent = decode_request(json.dumps(again).encode())
     assert not any("Reading" in str(block) for message in canonical(sent).messages for block in message.content)
-
-
-def answer_body(fields: dict[str, Any]) -> bytes:
-    import json
-
-    return json.dumps(fields).encode()
 
 
 @pytest.mark.parametrize("fields", [{"thinking": {"type": "disabled"}}, {}, {"stream": False}])

@@ -94,13 +94,15 @@ def running_gateway(
     traces: Traces | None = None,
     engine: EngineProcess | None = None,
     *,
+    sessions: Sessions | None = None,
     note_after_s: float = AFTER_S,
 ) -> Generator[RunningGateway]:
-    """Its ledger is in memory, nothing is traced, and it has no engine, unless they are given. They are closed with
-    it."""
+    """Its ledger is in memory, nothing is traced, and it has neither engine nor sessions, unless they are given. They
+    are closed with it."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = sock.getsockname()[1]
-    gateway = Gateway(Sessions(None), ledger or Ledger(None), traces, engine, note_after_s=note_after_s)
+    sessions = Sessions(None) if sessions is None else sessions
+    gateway = Gateway(sessions, ledger or Ledger(None), traces, engine, note_after_s=note_after_s)
     app = build_app(gateway, management_token=MANAGEMENT, hosts=hosts_of(port), stop=lambda: server.stop())
     server = Server(app, gateway)
     ready = threading.Event()

@@ -1,7 +1,8 @@
-"""A small MCP server over stdio whose list of tools grows while it runs: `python mcp_server.py FILE`.
+"""A small MCP server over stdio whose list of tools grows while it runs: `mcp_server.py FILE [DESCRIBED CALLED]`.
 
 `grow` adds the tool `newcomer`, says that the list changed, and answers only when the client has read the new list. It
-is remembered in FILE: a server that starts later lists both from its beginning.
+is remembered in FILE: a server that starts later lists both from its beginning. DESCRIBED and CALLED are words of the
+test's own, in each tool's description and in each answer.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def main(file: Path) -> None:
+def main(file: Path, described: str = "", called: str = "") -> None:
     waiting: Any = None
     for line in sys.stdin:
         message = json.loads(line)
@@ -19,7 +20,7 @@ def main(file: Path) -> None:
             _answer(number, _about(message["params"]["protocolVersion"]))
         elif method == "tools/list":
             names = ["grow", "newcomer"] if file.exists() else ["grow"]
-            _answer(number, {"tools": [_tool(name) for name in names]})
+            _answer(number, {"tools": [_tool(name, described) for name in names]})
             if waiting is not None:
                 _answer(waiting, _text("there is a newcomer"))
                 waiting = None
@@ -28,7 +29,7 @@ def main(file: Path) -> None:
             waiting = number
             _send({"method": "notifications/tools/list_changed"})
         elif method == "tools/call":
-            _answer(number, _text(f"{message['params']['name']} was called"))
+            _answer(number, _text(f"{message['params']['name']} was called{called}"))
         elif number is not None:
             _answer(number, {})
 
@@ -38,8 +39,9 @@ def _about(version: str) -> dict[str, Any]:
     return {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}}, "serverInfo": server}
 
 
-def _tool(name: str) -> dict[str, Any]:
-    return {"name": name, "description": f"The tool {name}.", "inputSchema": {"type": "object", "properties": {}}}
+def _tool(name: str, described: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {}}
+    return {"name": name, "description": f"The tool {name}.{described}", "inputSchema": schema}
 
 
 def _text(words: str) -> dict[str, Any]:
@@ -55,4 +57,4 @@ def _send(message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:4])

@@ -11,6 +11,7 @@ does in place of getting ready. An answer is a list of steps:
     {"kill": SIGNAL}, {"exit": STATUS}, {"say": TEXT}, {"close": true}, {"hang": true}
 """
 
+import errno
 import json
 import os
 import signal
@@ -87,6 +88,11 @@ class ScriptedEngine:
         file = self._folder / "lives"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
+    @property
+    def arguments(self) -> list[str]:
+        """With which the last life was started, after the program."""
+        return json.loads((self._folder / "arguments.json").read_bytes())
+
     def seen(self, kind: str | None = None) -> list[Step]:
         """The requests so far."""
         file = self._folder / "seen.jsonl"
@@ -101,7 +107,16 @@ class ScriptedEngine:
 
     def open(self, gate: str) -> None:
         """Returns when somebody waits there, who then goes on."""
-        (self._gates / gate).write_bytes(b"open")
+        wait_until(lambda: self._opened(gate), f"the engine waits at {gate}")
+
+    def _opened(self, gate: str) -> bool:
+        try:
+            os.close(os.open(self._gates / gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nobody reads
+                return False
+            raise
+        return True
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pids[-1], number)
@@ -200,4 +215,6 @@ class _Process:
 
 def main() -> None:
     """Of the child: DESCRIPTOR CACHE LOG OPTIONS."""
-    _Process(int(sys.argv[1]), Path(json.loads(sys.argv[4])["folder"])).run()
+    folder = Path(json.loads(sys.argv[4])["folder"])
+    (folder / "arguments.json").write_text(json.dumps(sys.argv[1:]), encoding="utf-8")
+    _Process(int(sys.argv[1]), folder).run()

@@ -22,6 +22,7 @@ class EngineBackend:
     def __init__(self, target: Target, engine: EngineProcess, knowledge: Knowledge) -> None:
         self._target = target
         self._engine = engine
+        engine.use_options(target.engine_options)
         self._knowledge = knowledge
 
     async def open(self, turn: Turn) -> AsyncGenerator[Item]:

@@ -1,10 +1,8 @@
 """The engine's reports on one answer as events of a Messages API stream: valid order, one block open at a time."""
 
-import secrets
 from collections.abc import Iterator
 
 from anyclaude.errors import BackendFailed
-from anyclaude.prompt.policy import client_call_id
 from anyclaude.wire.events import (
     BlockDelta,
     BlockStart,
@@ -73,7 +71,6 @@ class EngineAnswer:
 
     def finish(self, finished: Finished) -> Iterator[Event]:
         self._check_begun()
-        self._signature = finished.signature or self._signature
         yield from self._closed()
         reason = _STOP_REASONS[finished.reason]
         if reason == "end_turn" and self._calls:
@@ -83,10 +80,10 @@ class EngineAnswer:
         yield MessageStop()
 
     def _call(self, piece: CallPiece) -> ToolUseStart:
-        if piece.index in self._calls or not piece.name:
+        if piece.index in self._calls or not piece.name or not piece.call_id:
             raise BackendFailed("the engine sent a piece of a call that is not open")
         self._calls.add(piece.index)
-        return ToolUseStart(client_call_id(secrets.token_hex(12), piece.call_id), piece.name)
+        return ToolUseStart(piece.call_id, piece.name)
 
     def _opened(self, key: str | int, block: TextStart | ThinkingStart | ToolUseStart) -> Iterator[Event]:
         if self._open == key:

@@ -38,8 +38,7 @@ from anyclaude.wire.frames import (
 )
 
 START_S = 60.0
-END_S = 2.0  # for the engine to go once its socket is closed; then it is asked, then it is killed
-ASKED_S = 1.5
+END_S, ASKED_S, KILLED_S = 3.5, 1.0, 0.5  # to write down what it keeps; then it is asked to end, then it is killed
 _EXIT_S = 0.5  # between the end of the socket and that of the process, whichever comes first
 _MAX_ERRORS_FILE = 1 << 20
 _SHOWN = 400
@@ -214,7 +213,7 @@ class Child(asyncio.Protocol):
         with anyio.CancelScope(shield=True):
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.write_eof()
-            for limit_s, then in ((END_S, self._process.terminate), (ASKED_S, self._kill), (1.0, self._kill)):
+            for limit_s, then in ((END_S, self._process.terminate), (ASKED_S, self._kill), (KILLED_S, self._kill)):
                 with anyio.move_on_after(limit_s):
                     await self._exited.wait()
                     break

@@ -73,6 +73,7 @@ class EngineStatistics(Struct, frozen=True, kw_only=True):
 class EngineProcess:
     def __init__(self, command: EngineCommand) -> None:
         self._command = command
+        self._options = command.options
         self._child: Child | None = None
         self._starting = anyio.Lock()
         self._ids = itertools.count(1)
@@ -93,6 +94,11 @@ class EngineProcess:
         if not self.is_running:
             self._command = replace(self._command, options=dict(options))
 
+    def use_options(self, options: Mapping[str, object]) -> None:
+        """For the next start: an engine that runs keeps those that it was started with."""
+        if options:
+            self._options = dict(options)
+
     async def request(self, frame: Asked, *, silence_s: float = math.inf) -> AsyncGenerator[Report]:
         """What answers it, up to the last. The frame's id is replaced. Closing the generator early cancels it in the
         engine. Raises ApiError for `Failed`, and for what happens to the child."""
@@ -105,7 +111,7 @@ class EngineProcess:
             while not is_last:
                 report = await _next(inbox, child, silence_s)
                 is_last = isinstance(report, _LAST)
-                if is_last or isinstance(report, Failed):
+                if isinstance(report, Finished):  # memory may run out after many a load that went well
                     self._n_failures = 0
                 if isinstance(report, Failed):
                     raise error_of(report)
@@ -209,7 +215,7 @@ class EngineProcess:
         """Not to be cancelled: a process must not be lost between its start and its owner."""
         child = None
         with anyio.CancelScope(shield=True):
-            child = await Child.start(self._command, self._ended)
+            child = await Child.start(replace(self._command, options=self._options), self._ended)
         assert child is not None, "a shield lets nothing through"
         return child
 

@@ -49,14 +49,28 @@ def _print_server(server: Mapping[str, Any]) -> None:
     if facts.get("unwritten"):
         print(f"  {facts['unwritten']} records of turns or traces could not be written; `anyclaude logs` says why")
     for session in server["sessions"]:
-        backend = f"{session['backend']} at {session['base_url']}"
-        print(f"  session {session['id']}  {session['model'] or 'any model'} on {backend}")
+        is_engine = session["backend"] == "mlx"
+        backend = "the embedded engine" if is_engine else f"{session['backend']} at {session['base_url']}"
+        model = model_name(session["model"]) if is_engine else session["model"]
+        print(f"  session {session['id']}  {model or 'any model'} on {backend}")
         print(f"          pid {session['pid']} in {session['project']}")
+    if (engine := facts.get("engine")) is not None:
+        _print_engine(engine)
     for turn in facts["running"]:
         print(f"  now     {_doing(turn)}, {turn['duration_s']:.0f} s (session {turn['session']})")
     if server["turns"]:
         print()
         print_turns(server["turns"][-_SHOWN:])
+
+
+def _print_engine(engine: Mapping[str, Any]) -> None:
+    """Nothing of an engine that was never needed."""
+    if engine["is_running"]:
+        loaded = ", ".join(model_name(model) for model in engine["models"]) or "no model"
+        loading = f", loads {engine['loading']}" if engine["loading"] else ""
+        print(f"  engine  pid {engine['pid']}, {loaded}{loading}")
+    if engine["n_ends"]:
+        print(f"  engine  died {engine['n_ends']} times; the last one {engine['last_end']}")
 
 
 def _doing(turn: Mapping[str, Any]) -> str:

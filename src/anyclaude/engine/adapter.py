@@ -94,6 +94,14 @@ def new_caches(model: Model) -> list[LayerCache]:
     return cast("list[LayerCache]", mlx_cache.make_prompt_cache(cast("Any", model)))
 
 
+def first_step(model: Model) -> tuple[list[LayerCache], int]:
+    """The state after one token, and the width of the logits."""
+    caches = new_caches(model)
+    logits = model(mx.array([[0]]), cache=caches)
+    mx.eval(logits, [cache.state for cache in caches])
+    return caches, logits.shape[-1]
+
+
 def is_cuttable(cache: LayerCache) -> bool:
     """Whether any prefix of its positions is the state at that prefix."""
     return type(cache) is mlx_cache.KVCache
@@ -120,9 +128,37 @@ def joined(rows: Sequence[Sequence[LayerCache]]) -> list[LayerCache]:
     return [layer[0].merge(list(layer)) for layer in zip(*rows, strict=True)]  # pyright: ignore
 
 
+def can_join(caches: Sequence[LayerCache]) -> bool:
+    """Whether rows with such caches can be made a batch. mlx-lm has no batched form of chunked or quantized ones."""
+    return all(
+        can_join(cache.caches) if isinstance(cache, mlx_cache.CacheList) else type(cache) in (*_OWN, *_EITHER)
+        for cache in cast("Sequence[Any]", caches)
+    )
+
+
 def row_of(caches: Sequence[LayerCache], row: int) -> list[LayerCache]:
-    """One row of a batch as a state of its own: a copy."""
-    return [cast("Any", cache).extract(row) for cache in caches]
+    """One row of a batch as a state of its own; what is one already stays as it is."""
+    return [_row_of(cache, row) for cache in caches]
+
+
+def _row_of(cache: Any, row: int) -> Any:
+    if isinstance(cache, mlx_cache.CacheList):
+        return mlx_cache.CacheList(*(_row_of(each, row) for each in cast("Any", cache).caches))
+    if isinstance(cache, mlx_cache.RotatingKVCache):
+        return _within_window(cache)
+    is_own = cache.batch_size == 1 if isinstance(cache, mlx_cache.ArraysCache) else not hasattr(cache, "extract")
+    return cache if is_own else cache.extract(row)
+
+
+def _within_window(cache: Any) -> Any:
+    """After a chunk a sliding window still holds all of the chunk: what the next token drops is left out."""
+    excess = 0 if cache.keys is None else cache.keys.shape[2] - cache.max_size
+    if excess <= 0:
+        return cache
+    kept = mlx_cache.RotatingKVCache(cache.max_size, cache.keep)
+    keys, values = (cache._trim(excess, each) for each in (cache.keys, cache.values))
+    kept.state = keys, values, cache.offset, cache.keep, cache.max_size, cache.max_size
+    return kept
 
 
 def sampler(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
@@ -182,9 +218,14 @@ class Live:
             self._batch.filter([n for n, other in enumerate(self._batch.uids) if other != uid])
 
 
+_OWN = (mlx_cache.KVCache, mlx_cache.RotatingKVCache)
+_EITHER = (mlx_cache.ArraysCache,)  # its own batched form
+
+
 def _as_batch(cache: Any) -> Any:
-    own = (mlx_cache.KVCache, mlx_cache.RotatingKVCache)
-    return cache.merge([cache]) if type(cache) in own else cache  # ArraysCache is its own batched form
+    if isinstance(cache, mlx_cache.CacheList):
+        return mlx_cache.CacheList(*(_as_batch(each) for each in cast("Any", cache).caches))
+    return cache.merge([cache]) if type(cache) in _OWN else cache
 
 
 class Segments:

@@ -9,9 +9,10 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from anyclaude.engine import adapter
-from anyclaude.engine.adapter import Model
+from anyclaude.engine.adapter import LayerCache, Model
 from anyclaude.engine.sampling import Defaults, Samplers
 from anyclaude.engine.state import Copied, Layout
+from anyclaude.errors import ModelRefused
 
 
 @dataclass(eq=False)
@@ -56,10 +57,16 @@ class Models:
     def nbytes(self) -> int:
         return sum(model.nbytes for model in self._resident.values())
 
+    def has(self, wanted: Wanted) -> bool:
+        found = self._resident.get(wanted.folder)
+        return found is not None and found.fingerprint == wanted.fingerprint
+
     def get(self, wanted: Wanted, in_use: frozenset[Path]) -> ResidentModel:
         """Loaded now if it is not. Models that are `in_use` stay. Raises ModelRefused."""
         found = self._resident.get(wanted.folder)
         if found is None or found.fingerprint != wanted.fingerprint:
+            found = None
+            self.unload(wanted.folder)
             self._make_room(wanted.weights_bytes, in_use)
             found = self._loaded(wanted)
             self._resident[wanted.folder] = found
@@ -74,22 +81,33 @@ class Models:
         mx.clear_cache()
         return True
 
+    def unload_idle(self, in_use: frozenset[Path]) -> bool:
+        """The least recently used that is not `in_use`. Whether there was one."""
+        idle = [folder for folder in self._resident if folder not in in_use]
+        return bool(idle) and self.unload(min(idle, key=lambda folder: self._resident[folder].last_used))
+
     def _make_room(self, n_bytes: int, in_use: frozenset[Path]) -> None:
-        idle = sorted((m for m in self._resident.values() if m.folder not in in_use), key=lambda m: m.last_used)
-        for model in idle:
-            if self.nbytes + n_bytes <= self._budget_bytes:
-                return
-            self.unload(model.folder)
+        while self.nbytes + n_bytes > self._budget_bytes and self.unload_idle(in_use):
+            pass
 
     def _loaded(self, wanted: Wanted) -> ResidentModel:
         model, _ = adapter.load(wanted.folder)
+        caches, n_logits = _tried(wanted.folder, model)
         leaves: Any = tree_flatten(model.parameters())
         return ResidentModel(
             folder=wanted.folder,
             fingerprint=wanted.fingerprint,
             model=model,
-            layout=Layout.of(model, self._copied),
-            samplers=Samplers(wanted.defaults, wanted.masked_ids),
+            layout=Layout.of(caches, self._copied),
+            samplers=Samplers(wanted.defaults, wanted.masked_ids, n_logits),
             defaults=wanted.defaults,
             nbytes=sum(leaf.nbytes for _, leaf in leaves),
         )
+
+
+def _tried(folder: Path, model: Model) -> tuple[list[LayerCache], int]:
+    """The state after one token, and how many tokens can come next: better refused now than in the midst of a turn."""
+    try:
+        return adapter.first_step(model)
+    except (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ModelRefused(f"{folder} was loaded but does not run: {str(error)[:300]}") from error

@@ -8,7 +8,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import mlx.core as mx
 import msgspec
 
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.memory import EngineMemory
 from anyclaude.engine.models import Models, ResidentModel
 from anyclaude.engine.options import Options
 from anyclaude.engine.output import Answer, Markers
@@ -63,7 +64,10 @@ class Owner:
         self._prompted: dict[int, Prompted] = {}
         self.cache = cache
         self.models = Models(options.memory_bytes, self.copied, time.monotonic)
-        self.scheduler = Scheduler(self.cache, self.copied, report=report, ended=self._ended, clock=time.monotonic)
+        memory = EngineMemory(options.memory_bytes, cache, self.models, self._in_use)
+        self.scheduler = Scheduler(
+            self.cache, self.copied, report=report, ended=self._ended, clock=time.monotonic, memory=memory
+        )
         self._is_stopping = False
 
     def put(self, work: Work | None) -> None:
@@ -112,12 +116,14 @@ class Owner:
                 self._report(Told(work.id, self._manage(self, work)))
 
     def _model(self, request_id: int, reader: Reader) -> ResidentModel | None:
-        in_use = frozenset(model.folder for model in self.scheduler.models_in_use)
         try:
-            return self.models.get(reader.wanted, in_use)
+            return self.models.get(reader.wanted, self._in_use())
         except ModelRefused as error:
             self._report(Failed(request_id, "refused", error.message))
             return None
+
+    def _in_use(self) -> frozenset[Path]:
+        return frozenset(model.folder for model in self.scheduler.models_in_use)
 
     def _submit(self, work: Prompted) -> None:
         if self.scheduler.n_rows >= MAX_ROWS:
@@ -152,7 +158,7 @@ class Owner:
         return {
             "cache": msgspec.to_builtins(self.cache.statistics()),
             "scheduler": msgspec.to_builtins(self.scheduler.statistics()),
-            "copied": {name: getattr(self.copied, name) for name in ("stored", "restored", "joined", "grown")},
+            "copied": asdict(self.copied),
             "models": [{"folder": str(model.folder), "bytes": model.nbytes} for model in self.models],
             "memory": {
                 "active": mx.get_active_memory(),

@@ -15,15 +15,22 @@ from anyclaude.wire.frames import Began, Prefilled, Report
 
 CHUNK = 2048
 SMALL_CHUNK = 512
+LOAD_BYTES = 1 << 29
+SMALL_LOAD_BYTES = 1 << 26
 
 
-def begin(row: Row, cache: BlockCache, report: Callable[[Report], None]) -> None:
-    """At least the last token is left to be read: it gives the first one of the answer."""
+def begin(row: Row, cache: BlockCache, report: Callable[[Report], None], most_bytes: int) -> bool:
+    """Puts together what is known; False while some of it is still on disk, of which so much was read now.
+
+    At least the last token is left to be read: it gives the first one of the answer."""
     layout, model = row.model.layout, row.model.model
-    with cache.match(
-        row.model.fingerprint, row.ids, needs_snapshot=layout.needs_snapshots, most=row.n_prompt - 1
-    ) as hit:
-        cache.load(hit)
+    if row.hit is None:
+        row.hit = cache.match(
+            row.model.fingerprint, row.ids, needs_snapshot=layout.needs_snapshots, most=row.n_prompt - 1
+        )
+    if not cache.load(row.hit, most_bytes):
+        return False
+    with row.hit as hit:
         row.n_cached = row.n_done = hit.n_tokens
         if hit.n_tokens:
             pieces = [(cast("StatePayload", block.payload), used) for block, used in hit.pieces]
@@ -31,9 +38,21 @@ def begin(row: Row, cache: BlockCache, report: Callable[[Report], None]) -> None
             row.caches = layout.restore(model, pieces, snapshot, row.n_prompt - hit.n_tokens + ROOM)
         else:
             row.caches = adapter.new_caches(model)
+    row.hit = None
     row.is_begun = True
     if row.answer is not None:
         report(Began(row.id, row.n_prompt, row.n_cached, row.answer.signature))
+    return True
+
+
+def give_up(row: Row, cache: BlockCache) -> None:
+    """It is not read on: what was read stays in the cache, to the token."""
+    if row.hit is not None:
+        row.hit.release()
+        row.hit = None
+    if row.n_done > row.n_cached:
+        keep_state(row, cache, row.caches, 0, row.n_done)
+    row.caches = []
 
 
 def read_chunk(row: Row, cache: BlockCache, report: Callable[[Report], None], size: int) -> bool:
@@ -77,7 +96,7 @@ def keep_blocks(row: Row, cache: BlockCache, caches: list[adapter.LayerCache], a
     """The first `n` tokens of row `at` of a batch: what is there already is not copied again."""
     ids, layout = row.all_ids(), row.model.layout
     head = min(row.head_end - row.head_end % N_TOKENS, n)
-    classes: list[tuple[int, RequestClass]] = [(head, "system"), (n, row.block_class)]
+    classes: list[tuple[int, RequestClass]] = [(head, row.head_class), (n, row.block_class)]
     for end, request_class in classes:
         if end > 0:
             cache.put(
@@ -95,5 +114,5 @@ def keep_state(row: Row, cache: BlockCache, caches: list[adapter.LayerCache], at
     keep_blocks(row, cache, caches, at, n)
     if row.model.layout.needs_snapshots:
         payload = row.model.layout.snapshot(caches, at)
-        own: RequestClass = "system" if n <= row.head_end else row.block_class
+        own: RequestClass = row.head_class if n <= row.head_end else row.block_class
         cache.put_snapshot(row.model.fingerprint, row.all_ids()[:n], payload, own, is_private=row.is_private)

@@ -46,7 +46,7 @@ def answer_marks(rendering: Rendering, head: Sequence[Turn]) -> AnswerMarks:
         call_close=call_close,
         think_open=think_open,
         think_close=think_close,
-        words_open=_region(rendering, opening, answer(1)).partition("wanswer1")[0] if words.is_found else "",
+        words_open=_words_open(rendering, opening, think_close),
         answer_ids=frozenset(inner | end_ids | set(marks) | written),
         end_ids=end_ids,
     )
@@ -124,6 +124,12 @@ def _inner_texts(rendering: Rendering, opening: Sequence[Turn], call_end: str) -
             called = called or _region(rendering, opening, answer(1, words=words, thought=thought, calls=1))
             texts.append(called.rpartition(call_end)[0] if call_end else called)
     return texts
+
+
+def _words_open(rendering: Rendering, opening: Sequence[Turn], think_close: str | None) -> str:
+    before, found, _ = _region(rendering, opening, answer(1)).partition("wanswer1")
+    is_reasoning = think_close is not None and think_close in before
+    return before.strip() if found and not is_reasoning else ""
 
 
 def _reasoning(rendering: Rendering, opening: Sequence[Turn]) -> tuple[str | None, str | None]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyclaude.engine.adapter import LayerCache, LogitsProcessor, Sampler
+from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.seam import RequestClass as BlockClass
 from anyclaude.engine.models import ResidentModel
 from anyclaude.engine.output import Answer
@@ -21,7 +22,8 @@ class Row:
     """`ids` is the prompt; `ends` are the places where the state of layers that cannot be cut is kept, `head_end` the
     first of them. `limit` is the most tokens that it may write, and `limit_reason` what to call it when it has.
 
-    A row without `answer` only reads: its prefix is wanted in the cache, ahead of the user.
+    A row without `answer` only reads: its prefix is wanted in the cache, ahead of the user. `hit` is what the cache
+    knows of it, while that is read from disk; once it has begun, `caches` hold its first `n_done` tokens.
     """
 
     id: int
@@ -39,6 +41,7 @@ class Row:
     is_private: bool = False
     caches: list[LayerCache] = field(default_factory=list[LayerCache])
     generated: list[int] = field(default_factory=list[int])
+    hit: Hit | None = None
     is_begun: bool = False
     n_cached: int = 0
     n_done: int = 0
@@ -63,6 +66,11 @@ class Row:
     def block_class(self) -> BlockClass:
         """Agents and side requests never push out a main conversation."""
         return "conversation" if self.request_class == "main" else "side"
+
+    @property
+    def head_class(self) -> BlockClass:
+        """Their tools and system prompts neither."""
+        return "system" if self.request_class == "main" else "side"
 
     def all_ids(self) -> Ids:
         """What the state holds once all of the prompt is read."""

@@ -2,18 +2,29 @@
 
 A running stream keeps at least half its speed: after a chunk the rows that write get as much time as the chunk took.
 Rows share a batch only while little of it is padding, for mlx-lm pads every row to the longest; otherwise they take
-turns. Reading is one row at a time, main requests first; who is overtaken keeps what was read.
+turns. Reading is one row at a time, main requests first; who is overtaken keeps what was read. A row begins when there
+is memory for it, or when it is alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec import Struct
 
 from anyclaude.engine.adapter import Live
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.models import ResidentModel
-from anyclaude.engine.prefill import CHUNK, SMALL_CHUNK, begin, keep_state, read_chunk
+from anyclaude.engine.prefill import (
+    CHUNK,
+    LOAD_BYTES,
+    SMALL_CHUNK,
+    SMALL_LOAD_BYTES,
+    begin,
+    give_up,
+    keep_state,
+    read_chunk,
+)
 from anyclaude.engine.row import Row
 from anyclaude.engine.state import Copied, nbytes_of
 from anyclaude.wire.frames import Finished, FinishReason, Report, Told
@@ -33,6 +44,24 @@ class SchedulerStatistics(Struct, frozen=True):
     live_bytes: int
 
 
+class Memory(Protocol):
+    def has_room(self, row: Row) -> bool:
+        """Whether a row that has not begun would fit beside what there is."""
+        ...
+
+    def make_room(self, row: Row) -> None:
+        """As far as it can be made: the row is alone, and begins in any case."""
+        ...
+
+
+class Unlimited:
+    def has_room(self, row: Row) -> bool:
+        return True
+
+    def make_room(self, row: Row) -> None:
+        pass
+
+
 @dataclass(eq=False)
 class Group:
     """Rows of one model that share a batch."""
@@ -50,7 +79,8 @@ class Group:
         """Whether the padding stays within bounds with this row beside the others."""
         lengths = [other.n_tokens for other in self.rows.values()] + [row.n_tokens]
         padding = max(lengths) * len(lengths) - sum(lengths)
-        return self.model is row.model and padding <= max(_SMALL_PADDING, _PADDING_SHARE * sum(lengths))
+        is_little = padding <= max(_SMALL_PADDING, _PADDING_SHARE * sum(lengths))
+        return self.model is row.model and self.model.layout.can_join and is_little
 
 
 class Scheduler:
@@ -64,12 +94,14 @@ class Scheduler:
         report: Callable[[Report], None],
         ended: Callable[[Row], None],
         clock: Callable[[], float],
+        memory: Memory | None = None,
     ) -> None:
         self._cache = cache
         self._copied = copied
         self._report = report
         self._ended = ended
         self._clock = clock
+        self._memory = memory or Unlimited()
         self._reading: list[Row] = []
         self._groups: list[Group] = []
         self._owed_s = 0.0
@@ -93,13 +125,16 @@ class Scheduler:
     def submit(self, row: Row) -> None:
         """First in, first out among equals; whatever was to be read ahead of the user of this model gives way."""
         if row.answer is not None:
-            for other in [other for other in self._reading if other.answer is None and other.model is row.model]:
-                self._prepared(other)
+            self._give_way([other for other in self._reading if other.answer is None and other.model is row.model])
         self._reading.append(row)
 
     def cancel(self, request_id: int) -> None:
         """What was read stays in the cache, and so does what was written."""
-        self._reading = [row for row in self._reading if row.id != request_id]
+        for row in self._reading:
+            if row.id == request_id:
+                self._reading.remove(row)
+                give_up(row, self._cache)
+                return
         for group in self._groups:
             for uid, row in group.rows.items():
                 if row.id == request_id:
@@ -110,6 +145,9 @@ class Scheduler:
     def drop_all(self) -> list[int]:
         """Everything that runs, after a fault: nothing of it can be trusted."""
         rows = [*self._reading, *(row for group in self._groups for row in group.rows.values())]
+        for row in self._reading:
+            if row.hit is not None:
+                row.hit.release()
         self._reading, self._groups = [], []
         return [row.id for row in rows if row.answer is not None]
 
@@ -120,20 +158,37 @@ class Scheduler:
             self._write(group)
         spent_s = self._clock() - started
         self._owed_s = max(0.0, self._owed_s - spent_s) if self._groups else 0.0
-        if self._reading and self._owed_s == 0.0 and self._n_live < MAX_LIVE:
+        if self._owed_s == 0.0 and self._n_live < MAX_LIVE and (row := self._next()) is not None:
             started = self._clock()
-            self._read(min(self._reading, key=lambda row: row.rank))
+            self._read(row)
             self._owed_s = self._clock() - started
 
     @property
     def _n_live(self) -> int:
         return sum(len(group.rows) for group in self._groups)
 
+    def _next(self) -> Row | None:
+        """Who reads now. While one waits for memory nobody else begins, or it might wait for ever."""
+        waiting = sorted(self._reading, key=lambda row: row.rank)
+        if self._groups:
+            waiting = [row for row in waiting if row.answer is not None]
+        if waiting and not waiting[0].is_begun and not self._admits(waiting[0]):
+            self._give_way([row for row in waiting if row.is_begun and row.answer is None])
+            waiting = [row for row in waiting if row.is_begun and row in self._reading]
+        return waiting[0] if waiting else None
+
+    def _admits(self, row: Row) -> bool:
+        if self._groups or any(other.is_begun for other in self._reading):
+            return self._memory.has_room(row)
+        self._memory.make_room(row)
+        return True
+
     def _read(self, row: Row) -> None:
-        if not row.is_begun:
-            begin(row, self._cache, self._report)
+        is_quiet = not self._groups
+        if not row.is_begun and not begin(row, self._cache, self._report, LOAD_BYTES if is_quiet else SMALL_LOAD_BYTES):
+            return
         before = row.n_prefilled
-        is_read = read_chunk(row, self._cache, self._report, SMALL_CHUNK if self._groups else CHUNK)
+        is_read = read_chunk(row, self._cache, self._report, CHUNK if is_quiet else SMALL_CHUNK)
         self.tokens_prefilled += row.n_prefilled - before
         if not is_read:
             return
@@ -143,9 +198,14 @@ class Scheduler:
             self._reading.remove(row)
             self._join(row)
 
+    def _give_way(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._prepared(row)
+
     def _prepared(self, row: Row) -> None:
         """What was read of it is in the cache."""
         self._reading.remove(row)
+        give_up(row, self._cache)
         self._report(Told(row.id, {"n_read": row.n_done, "n_cached": row.n_cached, "n_prompt": row.n_prompt}))
 
     def _join(self, row: Row) -> None:
@@ -155,28 +215,28 @@ class Scheduler:
         if group is None:
             group = Group(row.model, Live(row.model.model), {})
             self._groups.append(group)
-        elif row.caches:
-            self._copied.joined += nbytes_of(row.caches) + nbytes_of(group.live.caches)
         self._uid += 1
         group.rows[self._uid] = row
         group.live.add(self._uid, int(row.ids[-1]), row.caches, row.sampler, row.processors)
         group.capacity = row.model.layout.capacity(group.live.caches)
+        self._copied.joined += nbytes_of(group.live.caches) if len(group.rows) > 1 else 0
         row.caches = []
         row.n_prefilled += 1
         self.tokens_prefilled += 1
 
     def _write(self, group: Group) -> None:
-        for uid, token in group.live.step():
+        tokens = group.live.step()
+        self._count_growth(group)
+        for uid, token in tokens:
             self._token(group, uid, group.rows[uid], token)
-        if group.rows:
-            self._count_growth(group)
 
     def _count_growth(self, group: Group) -> None:
-        """mlx-lm makes larger arrays every 256 tokens, and copies the state into them."""
-        capacity = group.model.layout.capacity(group.live.caches)
-        if capacity != group.capacity:
-            self._copied.grown += nbytes_of(group.live.caches)
-            group.capacity = capacity
+        """mlx-lm makes larger arrays every 256 tokens, and copies what is in the old ones."""
+        layout = group.model.layout
+        capacity = layout.capacity(group.live.caches)
+        if capacity > group.capacity:
+            self._copied.grown += layout.token_bytes * group.capacity * len(group.rows)
+        group.capacity = capacity
 
     def _token(self, group: Group, uid: int, row: Row, token: int) -> None:
         assert row.answer is not None
@@ -220,11 +280,15 @@ class Scheduler:
 
     def _take_out(self, group: Group, uid: int, row: Row) -> None:
         """The state holds every token, the last one written included: all of it is kept."""
-        place = group.live.uids.index(uid)
+        place, before = group.live.uids.index(uid), len(group.rows)
         keep_state(row, self._cache, group.live.caches, place, row.n_tokens)
+        if before > 1:
+            self._copied.left += nbytes_of(group.live.caches) * (before - 1) // before
         group.live.remove(uid)
         del group.rows[uid]
-        if not group.rows:
+        if group.rows:
+            group.capacity = group.model.layout.capacity(group.live.caches)
+        else:
             self._groups.remove(group)
 
     def statistics(self) -> SchedulerStatistics:

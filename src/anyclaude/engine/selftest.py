@@ -28,7 +28,7 @@ def selftest(model_folder: Path | None, scratch: Path) -> dict[str, Any]:
     """Raises ModelRefused for a folder that cannot be loaded."""
     mx.reset_peak_memory()
     model = adapter.load(model_folder)[0] if model_folder else adapter.random_model()
-    layout = Layout.of(model, Copied())
+    layout = Layout.of(adapter.first_step(model)[0], Copied())
     mlx_version, mlx_lm_version = adapter.versions()
     return {
         "machine": {

@@ -6,7 +6,8 @@ of state is counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ ROOM = 512  # positions beyond the prompt, so that an answer begins without a co
 _WIDE = {"bfloat16": mx.bfloat16}  # numpy has no such type: its bits travel as 16-bit integers
 _DTYPES: dict[str, mx.Dtype] = {
     name: getattr(mx, name) for name in ("float32", "float16", "int32", "uint32", "int64", "uint8", "uint16")
-}
+} | dict.fromkeys(_WIDE, mx.uint16)
+_MOST_DIMENSION, _DEEPEST_FORM = 2**31 - 1, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,29 +41,42 @@ class StatePayload:
 
 @dataclass
 class Copied:
-    """Bytes of state copied since the engine started: out of live rows, into new ones, when rows join, and when a row
-    outgrows its arrays."""
+    """Bytes of state copied since the engine started: out of live rows, into new ones, when a row joins a batch or
+    leaves it (either writes the whole batch anew, padding too), and when a row outgrows its arrays."""
 
     stored: int = 0
     restored: int = 0
     joined: int = 0
+    left: int = 0
     grown: int = 0
 
 
 @dataclass
 class Layout:
-    """Which layers of one model can be cut."""
+    """Which layers of one model can be cut, and what its state takes: of cuttable layers `token_bytes` for each token,
+    of all others `whole_bytes`, which grows to the largest that was seen."""
 
     cuttable: tuple[bool, ...]
-    copied: Copied = field(default_factory=Copied)
+    copied: Copied
+    token_bytes: int
+    whole_bytes: int
+    can_join: bool
 
     @classmethod
-    def of(cls, model: Model, copied: Copied) -> "Layout":
-        return cls(tuple(adapter.is_cuttable(cache) for cache in adapter.new_caches(model)), copied)
+    def of(cls, caches: Sequence[LayerCache], copied: Copied) -> "Layout":
+        """`caches` hold some tokens."""
+        cuttable = tuple(adapter.is_cuttable(cache) for cache in caches)
+        cut = [cache for cache, is_cut in zip(caches, cuttable, strict=True) if is_cut]
+        token_bytes = sum(cache.nbytes // cast("mx.array", cast("KeyValueCache", cache).keys).shape[2] for cache in cut)
+        return cls(cuttable, copied, token_bytes, nbytes_of(caches) - nbytes_of(cut), adapter.can_join(caches))
 
     @property
     def needs_snapshots(self) -> bool:
         return not all(self.cuttable)
+
+    def row_bytes(self, n_tokens: int) -> int:
+        """What a row of its own with room for so many tokens takes."""
+        return self.token_bytes * n_tokens + self.whole_bytes
 
     def cut(self, caches: Sequence[LayerCache], row: int, start: int, end: int) -> StatePayload:
         """The positions start to end of one row: copies, since a view would keep the whole state alive."""
@@ -78,13 +93,13 @@ class Layout:
     def snapshot(self, caches: Sequence[LayerCache], row: int) -> StatePayload:
         """The layers that cannot be cut, as they are now."""
         whole = [cache for cache, is_cut in zip(caches, self.cuttable, strict=True) if not is_cut]
-        if _is_batch(caches, self.cuttable):
-            whole = adapter.row_of(whole, row)
+        whole = adapter.row_of(whole, row)
         arrays: list[mx.array] = []
         form = [_taken_apart(cache.state, arrays) for cache in whole]
         kept = tuple(mx.contiguous(array) for array in arrays)
         mx.eval(kept)
         payload = StatePayload(kept, form)
+        self.whole_bytes = max(self.whole_bytes, payload.nbytes)
         self.copied.stored += payload.nbytes
         return payload
 
@@ -136,14 +151,6 @@ def _is_fresh(cache: LayerCache) -> bool:
     return cast("Any", cache).empty()
 
 
-def _is_batch(caches: Sequence[LayerCache], cuttable: Sequence[bool]) -> bool:
-    """A row of its own has plain caches where the layer can be cut; where none can be cut the first tells."""
-    for cache, is_cut in zip(caches, cuttable, strict=True):
-        if is_cut:
-            return adapter.is_batched(cache)
-    return type(caches[0]).__name__.startswith("Batch")
-
-
 def _row(cache: LayerCache, row: int) -> tuple[mx.array, mx.array, int]:
     if adapter.is_batched(cache):
         return adapter.batched_row(cache, row)
@@ -192,26 +199,54 @@ class StateCodec:
         return header, [_bytes_of(array, name) for array, name in zip(payload.arrays, names, strict=True)]
 
     def unpack(self, header: dict[str, Any], data: memoryview) -> StatePayload:
-        """Raises ValueError for what `pack` did not write."""
-        try:
-            arrays: list[mx.array] = []
-            at = 0
-            for name, shape in zip(header["types"], header["shapes"], strict=True):
-                dtype = mx.uint16 if name in _WIDE else _DTYPES[name]
-                end = at + prod(shape) * dtype.size
-                raw = np.frombuffer(data[at:end], dtype=np.dtype(str(dtype).rpartition(".")[2])).reshape(shape)
-                array = mx.array(raw)
-                arrays.append(array.view(_WIDE[name]) if name in _WIDE else array)
-                at = end
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a state of ours: {error}") from None
-        if at != len(data):
+        """Raises ValueError for what `pack` did not write, before anything is made of it."""
+        described = _described(header)
+        _check_form(header.get("form"), len(described), 0)
+        ends = list(accumulate(prod(shape) * _DTYPES[name].size for name, shape in described))
+        if (ends or [0])[-1] != len(data):
             raise ValueError("not a state of ours: its size differs")
+        starts = [0, *ends[:-1]]
+        arrays = [
+            _array(name, shape, data[start:end])
+            for (name, shape), start, end in zip(described, starts, ends, strict=False)
+        ]
         mx.eval(arrays)
-        return StatePayload(tuple(arrays), header["form"])
+        return StatePayload(tuple(arrays), header.get("form"))
+
+
+def _described(header: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    names, shapes = header.get("types"), header.get("shapes")
+    if not isinstance(names, list) or not isinstance(shapes, list):
+        raise ValueError("not a state of ours: no types or no shapes")
+    described = list(zip(cast("list[object]", names), cast("list[object]", shapes), strict=True))
+    for name, shape in described:
+        if not (isinstance(name, str) and name in _DTYPES and isinstance(shape, list)):
+            raise ValueError("not a state of ours: an unknown type, or no shape")
+        if not all(type(n) is int and 0 <= n <= _MOST_DIMENSION for n in cast("list[object]", shape)):
+            raise ValueError("not a state of ours: an impossible shape")
+    return cast("list[tuple[str, list[int]]]", described)
+
+
+def _check_form(form: object, n_arrays: int, depth: int) -> None:
+    if depth > _DEEPEST_FORM:
+        raise ValueError("not a state of ours: nested too deeply")
+    if isinstance(form, dict):
+        place = cast("dict[object, object]", form).get("array")
+        if type(place) is not int or not 0 <= place < n_arrays:
+            raise ValueError("not a state of ours: no such array")
+    elif isinstance(form, list):
+        for each in cast("list[object]", form):
+            _check_form(each, n_arrays, depth + 1)
+
+
+def _array(name: str, shape: Sequence[int], data: memoryview) -> mx.array:
+    kind = _DTYPES[name]
+    raw = np.frombuffer(data, np.dtype(str(kind).rpartition(".")[2])).reshape(shape)
+    return mx.array(raw).view(_WIDE[name]) if name in _WIDE else mx.array(raw)
 
 
 def _bytes_of(array: mx.array, name: str) -> memoryview:
     if name in _WIDE:
         array = array.view(mx.uint16)
-    return memoryview(np.asarray(array)).cast("B")  # pyright: ignore[reportArgumentType]
+    flat = np.asarray(array.reshape(-1))
+    return memoryview(flat).cast("B") if flat.size else memoryview(b"")  # pyright: ignore[reportArgumentType]

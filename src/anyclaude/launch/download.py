@@ -1,8 +1,7 @@
 """Models from the Hugging Face hub into its cache, by huggingface_hub and its own rules for tokens, mirrors and offline
 use. Weights as safetensors, and what a tokenizer needs; never Python.
 
-The small files come first and are checked, so that a model that would be refused costs no gigabytes. What was broken
-off goes on where it stopped.
+The small files come first and are checked, so that a model that would be refused costs no gigabytes.
 """
 
 import errno
@@ -12,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import httpx2
 from msgspec import Struct
 
 from anyclaude import __version__
 from anyclaude.errors import DownloadFailed, ModelRefused
 from anyclaude.launch.model_store import check_model, is_hub_id, repository_of
+from anyclaude.launch.weights import Remote, fetch
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -66,8 +67,11 @@ def _pulled(name: str, hub: Path, progress: Progress) -> Pulled:
     _check_room(name, hub, n_bytes)
     folder = Path(_told(name, lambda: _snapshot(name, hub, list(_SMALL))))
     check_model(folder, has_weights=False)
-    progress.begin(sum(file.file_size or 0 for file in wanted if file.will_download and _is_weights(file.filename)))
-    folder = Path(_told(name, lambda: _snapshot(name, hub, [*_SMALL, _WEIGHTS], progress.add)))
+    weights = [file for file in wanted if file.will_download and _is_weights(file.filename)]
+    progress.begin(sum(file.file_size or 0 for file in weights))
+    for file in weights:
+        _told(name, lambda file=file: _fetch(name, hub, file.filename, file.commit_hash, progress.add))
+    folder = Path(_told(name, lambda: _snapshot(name, hub, [*_SMALL, _WEIGHTS])))
     check_model(folder)
     return Pulled(folder, n_bytes)
 
@@ -76,9 +80,7 @@ def _is_weights(name: str) -> bool:
     return Path(name).match(_WEIGHTS)
 
 
-def _snapshot(
-    name: str, hub: Path, patterns: list[str], add: Callable[[int], None] | None = None, *, dry_run: bool = False
-) -> Any:
+def _snapshot(name: str, hub: Path, patterns: list[str], *, dry_run: bool = False) -> Any:
     """Subfolders are left out: the engine reads none."""
     return _hub().snapshot_download(
         name,
@@ -88,9 +90,20 @@ def _snapshot(
         library_name="anyclaude",
         library_version=__version__,
         max_workers=4,
-        tqdm_class=_bar(add or (lambda _: None)),
+        tqdm_class=_silent(),
         dry_run=dry_run,
     )
+
+
+def _fetch(name: str, hub: Path, file: str, commit: str, add: Callable[[int], None]) -> None:
+    library = _hub()
+    url = library.hf_hub_url(name, file, revision=commit)
+    found = library.get_hf_file_metadata(url)
+    if found.etag is None or found.size is None:
+        raise DownloadFailed(f"{library.constants.ENDPOINT} does not tell the size of {file}")
+    headers = library.utils.build_hf_headers(library_name="anyclaude", library_version=__version__)
+    remote = Remote(file, url, found.etag, found.size)
+    fetch(remote, repository_of(name, hub) / "blobs", headers, add, library.utils.hf_raise_for_status)
 
 
 def _hub() -> Any:
@@ -98,11 +111,10 @@ def _hub() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_UPDATE_CHECK", "1")
     import huggingface_hub
-    from huggingface_hub import constants, errors  # loaded on demand: named, they are attributes of the package
+    from huggingface_hub import constants, errors, utils  # loaded on demand: named, they are attributes of the package
     from huggingface_hub.utils import logging
 
-    assert constants
-    assert errors
+    assert all((constants, errors, utils))
     logging.set_verbosity_error()  # what matters comes as an error
     return huggingface_hub
 
@@ -110,18 +122,14 @@ def _hub() -> Any:
 def _told(name: str, download: Callable[[], Any]) -> Any:
     """The library's errors as one sentence with what to do."""
     hub = _hub()
-    from httpx2 import HTTPError
-
     try:
         return download()
-    except (OSError, ValueError, HTTPError, hub.errors.XetDownloadError) as error:
+    except (OSError, ValueError, httpx2.HTTPError, hub.errors.XetDownloadError) as error:
         raise DownloadFailed(_sentence(name, error)) from error
 
 
 def _sentence(name: str, error: BaseException) -> str:
     errors = _hub().errors
-    from httpx2 import HTTPError
-
     cause = error.__cause__ if isinstance(error, errors.DryRunError | errors.LocalEntryNotFoundError) else None
     error = cause or error
     endpoint = _hub().constants.ENDPOINT
@@ -130,11 +138,11 @@ def _sentence(name: str, error: BaseException) -> str:
             return f"{name} is not downloaded, because HF_HUB_OFFLINE is set; unset it for this command"
         case errors.GatedRepoError():
             return f"{name} has terms to accept first: {endpoint}/{name}. Then log in: hf auth login (or HF_TOKEN)"
-        case errors.RepositoryNotFoundError():
+        case errors.RepositoryNotFoundError() | errors.HfHubHTTPError(response=httpx2.Response(status_code=401 | 403)):
             return f"{endpoint} has no model {name}, or shows it to others only: hf auth login (or HF_TOKEN)"
         case errors.HfHubHTTPError():
             return f"{endpoint} answered HTTP {error.response.status_code} for {name}; {_GOES_ON}"
-        case HTTPError():
+        case httpx2.HTTPError():
             return f"{endpoint} cannot be reached or broke off ({_first_line(error)}); {_GOES_ON}"
         case OSError(errno=errno.ENOSPC):
             return f"the disk is full; make room, and {_GOES_ON}"
@@ -157,20 +165,15 @@ def _check_room(name: str, hub: Path, n_bytes: int) -> None:
         raise DownloadFailed(f"{need}. Make room, or move the cache with HF_HUB_CACHE")
 
 
-def _bar(add: Callable[[int], None]) -> "type[tqdm[Any]]":
-    """The library counts what it has written on a bar of this class, which shows nothing itself."""
+def _silent() -> "type[tqdm[Any]]":
+    """A bar for the library that shows nothing: what it fetches itself is small."""
     from tqdm import tqdm
 
-    class Bar(tqdm):  # pyright: ignore[reportMissingTypeArgument]
+    class Silent(tqdm):  # pyright: ignore[reportMissingTypeArgument]
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            self._counts = str(options.get("desc", "")).startswith("Reconstruct")
             super().__init__(*arguments, **(options | {"disable": True}))  # pyright: ignore[reportUnknownMemberType]
 
-        def update(self, n: float | None = 1) -> None:
-            if self._counts:
-                add(int(n or 0))
-
-    return Bar
+    return Silent
 
 
 def forget(name: str, hub: Path) -> int:

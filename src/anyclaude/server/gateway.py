@@ -100,7 +100,13 @@ class Gateway:
         target = session.target
         if target.kind == "mlx" and self.engine is not None and self.background is not None and target.model:
             self.engine.use(target.engine_options)
+            self.engine.use_options(target.engine_options)
             self.background.start_soon(self.engine.prepare, target.model, ahead_of(session.project, "cli"))
+
+    def prepare_all(self) -> None:
+        """For the sessions of clients that outlived an earlier server."""
+        for session in {(session.target.model, session.project): session for session in self.sessions}.values():
+            self.prepare(session)
 
     def begin(self, turn: RunningTurn) -> None:
         self.running.add(turn)

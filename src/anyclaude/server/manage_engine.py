@@ -5,6 +5,7 @@ A question about what is loaded starts no engine; a command for one does.
 
 from typing import Any, Literal
 
+import anyio
 import msgspec
 from msgspec import Struct
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from anyclaude.server.answers import send_json
 from anyclaude.server.gateway import Gateway
 from anyclaude.wire.frames import AskWhat
 
+_SHOW_S = 3.0  # a chunk of a long prompt, or a model's weights, may keep it busy for longer
 _OF_A_RUNNING_ENGINE = frozenset({"statistics", "models", "unload"})
 
 
@@ -33,9 +35,12 @@ class ManageEngine:
         self._gateway = gateway
 
     async def show(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the engine itself tells is null while none runs, and while it is too busy to answer."""
         engine = self._engine
-        told = await engine.ask("statistics") if engine.is_running else None
-        models = await engine.ask("models") if engine.is_running else None
+        told = models = None
+        with anyio.move_on_after(_SHOW_S):
+            told = await engine.ask("statistics") if engine.is_running else None
+            models = await engine.ask("models") if engine.is_running else None
         await send_json(scope, send, {"process": engine.statistics(), "engine": told, "models": models})
 
     async def command(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -81,8 +81,7 @@ async def serve(server: Server, gateway: Gateway, sock: socket.socket, backgroun
     """Returns when stopped. `background` is None for a server in somebody's foreground."""
     async with anyio.create_task_group() as group:
         gateway.background = group
-        for session in gateway.sessions:  # of clients that outlived an earlier server
-            gateway.prepare(session)
+        gateway.prepare_all()
         if background is not None:
             group.start_soon(_sweep, server, gateway, background)
         await server.serve(sockets=[sock])

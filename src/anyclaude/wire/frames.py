@@ -174,7 +174,7 @@ class CallPiece(Struct, frozen=True, tag="call"):
 
 
 class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
-    """`n_prefilled` were computed for this turn, `n_out` generated. `signature` belongs to the answer's reasoning."""
+    """`n_prefilled` were computed for this turn, `n_out` generated."""
 
     id: int
     reason: FinishReason
@@ -183,7 +183,6 @@ class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
     n_prefilled: int
     n_out: int
     stop_sequence: str | None = None
-    signature: str = ""
 
 
 class Counted(Struct, frozen=True, tag="counted"):

@@ -1,7 +1,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,10 +10,12 @@ import pytest
 
 from anyclaude.engine.cache.block_file import MAGIC, file_name
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.cache.catalogue import Catalogue
 from anyclaude.engine.cache.folder import MAX_ASIDE
 from anyclaude.engine.cache.limits import DAY_S, StoreLimits
 from anyclaude.engine.cache.seam import RequestClass
 from anyclaude.engine.cache.store import BlockStore
+from anyclaude.engine.cache.waiting import Job
 from tests.engine.cache.states import TOKEN_BYTES, Sum, SumCodec, assert_right, ids_of, maker, snapshot_of
 from tests.support.wait import wait_until
 
@@ -307,11 +309,11 @@ def test_a_day_has_its_limit_and_side_requests_have_half_of_it(opened: Opened, f
     cache = opened(limits, clock=lambda: now)
     for start in range(0, 2000, 100):
         put(cache, run(start, 4), "side")
-    cache.flush(10)
+        cache.flush(10)
     n_side = len(files(folder))
     for start in range(5000, 9000, 100):
         put(cache, run(start, 4))
-    cache.flush(10)
+        cache.flush(10)
     n_first = len(files(folder))
     assert 0 < n_side < n_first
     assert 3000 < store_of(cache).written_today_bytes < 4500
@@ -402,9 +404,9 @@ def test_what_waits_to_be_written_can_be_read(folder: Path) -> None:
     may_go_on = threading.Event()
 
     class SlowStore(BlockStore):
-        def _write_batch(self, *arguments: object) -> None:
+        def _write_batch(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
             may_go_on.wait(60)
-            super()._write_batch(*arguments)  # type: ignore[arg-type]
+            super()._write_batch(catalogue, jobs)
 
     store = SlowStore(folder, NO_FLOOR)
     cache = BlockCache(8 * TOKEN_BYTES, store, SumCodec(), n_tokens=4)

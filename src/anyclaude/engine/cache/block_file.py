@@ -11,6 +11,7 @@ Written under a temporary name, synced, and renamed: a file under its own name i
 system, never from the file.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -145,7 +146,12 @@ def read_file(folder: int, name: bytes) -> Read:
 
 @contextmanager
 def _opened(folder: int, name: bytes) -> Generator[tuple[int, int]]:
-    descriptor = os.open(file_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        descriptor = os.open(file_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Damaged("it is a link") from None
+        raise
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):

@@ -40,10 +40,6 @@ class Catalogue:
             self._look()
 
     @property
-    def is_changed(self) -> bool:
-        return bool(self._added or self._removed)
-
-    @property
     def written_today(self) -> int:
         return self._written_today if self._day == self._today() else 0
 
@@ -160,9 +156,7 @@ class Catalogue:
             self.folder.set_aside(name, why)
 
     def use(self, uses: Iterable[tuple[bytes, RequestClass]], used_at: float) -> None:
-        for name, request_class in uses:
-            if name in self.files:
-                self._used[name] = request_class, used_at
+        self._used.update((name, (request_class, used_at)) for name, request_class in uses if name in self.files)
 
     def make_room(self, n_bytes: int) -> list[bytes]:
         """The names of what had to go."""
@@ -189,7 +183,8 @@ class Catalogue:
     def _apply_uses(self) -> None:
         for name, (request_class, used_at) in self._used.items():
             file = self.files[name]
-            self.files[name] = replace(file, entry=replace(file.entry, request_class=request_class, used_at=used_at))
+            entry = replace(file.entry, request_class=request_class, used_at=used_at)
+            self.files[name] = replace(file, entry=entry)
 
     # ---- the index
 
@@ -203,7 +198,7 @@ class Catalogue:
         ]
         self._added, self._removed, self._used = {}, set(), {}
         day, index = (self._today(), self.written_today), self._index
-        return lambda: index.change(added, removed, used, day) if index else None
+        return lambda: index.change(added, removed, used, day) if index and (added or removed or used) else None
 
     def close(self) -> None:
         if self._index:

@@ -2,6 +2,7 @@
 lost, damaged or another version's: nothing is in it only."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -110,6 +111,7 @@ def read_files(path: Path) -> list[File]:
 
 
 def _connected(path: Path) -> tuple[sqlite3.Connection, list[File]]:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))  # SQLite gives its log the same mode
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -38,8 +38,7 @@ class Keeping:
                 child = is_known or self._add(node, part, make_payload, whose)
                 if not child:
                     return False
-                self._tree.lease([child])
-                path.append(child)
+                self._enter(path, child, whose)
                 node = child
         return True
 
@@ -49,8 +48,8 @@ class Keeping:
         if not pieces or sum(piece.n_used for piece in pieces) != len(ids):
             return False
         with self._path(whose) as path:
-            path += [piece.block for piece in pieces]
-            self._tree.lease(path)
+            for piece in pieces:
+                self._enter(path, piece.block, whose)
             return self._keep_snapshot(path[-1].parent, data, payload, whose)
 
     @contextmanager
@@ -61,10 +60,13 @@ class Keeping:
             yield path
         finally:
             self._tree.release(path)
-            for block in path:
-                self._tree.publish(block, whose.is_private)
             if path:
                 self._tree.use(path[-1], whose.request_class)
+
+    def _enter(self, path: list[Block], block: Block, whose: For) -> None:
+        path.append(block)
+        self._tree.lease([block])
+        self._tree.publish(block, whose.is_private)
 
     def _add(self, parent: Block, data: bytes, make_payload: MakePayload, whose: For) -> Block | None:
         payload = make_payload(parent.end, parent.end + len(data) // WIDTH)

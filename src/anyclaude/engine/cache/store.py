@@ -149,6 +149,7 @@ class BlockStore:
                 self._changed.notify_all()
             if jobs:
                 self._wake()
+        self._tell_index(catalogue)
         catalogue.close()
 
     def _write_batch(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
@@ -172,10 +173,11 @@ class BlockStore:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         size = write_file(folder.descriptor, job.entry, job.header, job.buffers, job.model)
         with self._changed:
-            if self._waiting.remove(name):
-                catalogue.add(File(job.entry, size, job.model))
+            if written := self._waiting.remove(name):
+                catalogue.add(File(written.entry, size, job.model))
                 self._n_written += 1
                 self._written_bytes += size
+                self._evicted += catalogue.make_room(0)
             else:  # it was removed while it was written
                 folder.remove(name)
             self._changed.notify_all()
@@ -262,8 +264,9 @@ class BlockStore:
 
     def touch(self, uses: Sequence[tuple[bytes, RequestClass]], used_at: float) -> None:
         with self._changed:
-            if self._catalogue:
-                self._catalogue.use(uses, used_at)
+            if catalogue := self._catalogue:
+                catalogue.use(uses, used_at)
+                self._waiting.use(uses, used_at)
 
     def remove(self, names: Iterable[bytes]) -> None:
         with self._changed:

@@ -65,7 +65,7 @@ class Tree:
         siblings = old.parent.children if isinstance(old, Block) else old.parent.snapshots
         del siblings[old.data]
         self._forget(old)
-        new.replaces += [*old.replaces, *([old.name] if old.is_stored else [])]
+        self._writing.replace(old, new)
         self._raise_class(new, old.request_class)
         self.pins.replaced(old, new)
 

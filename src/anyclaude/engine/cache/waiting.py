@@ -1,10 +1,11 @@
 """What waits to be written. It can be read from here while it does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from anyclaude.engine.cache.seam import Buffer, Header, Read, Stored
+from anyclaude.engine.cache.seam import Buffer, Header, Read, RequestClass, Stored
 
 
 class Job(Struct, frozen=True, eq=False):
@@ -44,10 +45,16 @@ class Waiting:
         self._jobs[job.entry.name] = job
         self.n_bytes += job.n_bytes
 
-    def remove(self, name: bytes) -> bool:
+    def use(self, uses: Iterable[tuple[bytes, RequestClass]], used_at: float) -> None:
+        for name, request_class in uses:
+            if job := self._jobs.get(name):
+                entry = replace(job.entry, request_class=request_class, used_at=used_at)
+                self._jobs[name] = replace(job, entry=entry)
+
+    def remove(self, name: bytes) -> Job | None:
         job = self._jobs.pop(name, None)
         self.n_bytes -= job.n_bytes if job else 0
-        return job is not None
+        return job
 
     def first(self, n: int) -> list[Job]:
         return [job for job, _ in zip(self._jobs.values(), range(n), strict=False)]

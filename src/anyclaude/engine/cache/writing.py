@@ -37,6 +37,14 @@ class Writing:
     def discard(self, held: Held) -> None:
         self._waiting.pop(held, None)
 
+    def replace(self, old: Held, new: Held) -> None:
+        """The old one's file goes as soon as the new one's is there."""
+        names = [*old.replaces, *([old.name] if old.is_stored else [])]
+        if self._store and new.is_stored:
+            self._store.remove(names)
+        else:
+            new.replaces += names
+
     def used(self, used: Iterable[Held]) -> None:
         """The store evicts in the same order."""
         if self._store:
@@ -48,7 +56,7 @@ class Writing:
         soonest: float | None = None
         for held in list(self._waiting):
             if not self._is_wanted(held):
-                del self._waiting[held]
+                self.discard(held)
                 continue
             wait_s = 0.0 if is_last else self._quiet_left(held)
             if wait_s <= 0 and not self.write(held):
@@ -58,9 +66,15 @@ class Writing:
         return soonest
 
     def write(self, held: Held) -> bool:
-        """Whether the store has it now, written or about to be."""
+        """Whether the store has it now, written or about to be: and all that it hangs under, before it."""
+        way = [held]
+        while not way[-1].parent.is_root and not way[-1].parent.is_stored:
+            way.append(way[-1].parent)
+        return all(self._write(each) for each in reversed(way))
+
+    def _write(self, held: Held) -> bool:
         store, codec = self._store, self._codec
-        if not store or not codec or held.payload is None or not self._may_be_written(held):
+        if not store or not codec or held.payload is None or held.is_stored or held.was_stored or held.is_private:
             return held.is_stored
         if not store.has_room(held.n_bytes, held.request_class):
             return False
@@ -83,13 +97,10 @@ class Writing:
         return True
 
     def _is_wanted(self, held: Held) -> bool:
-        if not held.is_in_tree or held.payload is None or held.is_stored or held.is_private or held.was_stored:
+        is_new = not (held.is_stored or held.was_stored or held.is_private)
+        if not is_new or not held.is_in_tree or held.payload is None:
             return False
         return held.parent.is_root or held.parent.is_stored or held.parent in self._waiting
-
-    def _may_be_written(self, held: Held) -> bool:
-        is_new = not (held.is_stored or held.was_stored or held.is_private)
-        return is_new and (held.parent.is_root or held.parent.is_stored)
 
     def _quiet_left(self, held: Held) -> float:
         is_passing = held.request_class != "system" if isinstance(held, Snapshot) else held.n_tokens < self._n_tokens
