@@ -28,25 +28,29 @@ def begins_with(longer: Rendered, ids: list[int]) -> bool:
 
 
 @families
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_turn_begins_with_the_tokens_of_the_turn_before_and_its_answer(
-    family: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    family: str, data: st.DataObject, tmp_path: Path
 ) -> None:
     known = model(family)
-    path = tmp_path_factory.mktemp("turns") / "turns.sqlite3"
-    talk = conversations(known, TurnStore(path))
+    store = TurnStore(tmp_path / "turns.sqlite3")
+    store.clear()
+    talk = conversations(known, store)
     turns = (Turn("system", "You help. <|im_end|>"),)
     expected: list[int] = []
+    was_ours = n_restarts = 0
     for step in data.draw(steps(known)):
-        if step.restarts:
-            talk = conversations(known, TurnStore(path))
+        if step.restarts and was_ours:
+            talk, n_restarts = conversations(known, store), n_restarts + 1
         turns += step.asked
-        rendered = talk.render(Chat(turns, TOOLS, thinks=step.thinks if known.shape.thinks_at != "head" else None), DAY)
+        thinks = step.thinks if known.shape.thinks_at != "head" else None
+        rendered = talk.render(Chat(turns, TOOLS, thinks), DAY)
         assert begins_with(rendered, expected)
-        expected = _after(talk, known, rendered, step)
+        assert n_restarts or talk.statistics().n_whole == 1
+        expected, was_ours = _after(talk, known, rendered, step), step.is_ours
         turns += (sent_back(step),)
-    assert talk.statistics().n_whole <= 1
+    store.close()
 
 
 def _after(talk: Conversations, known: Model, rendered: Rendered, step: Step) -> list[int]:

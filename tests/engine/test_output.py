@@ -110,7 +110,7 @@ def test_blanks_alone_are_no_block() -> None:
     assert answer.turn.content == ""
 
 
-def test_a_call_id_is_nine_letters_and_digits() -> None:
+def test_a_call_id_carries_nine_letters_and_digits() -> None:
     answer, _ = read(CALL)
     (call,) = answer.turn.calls
-    assert re.fullmatch("[A-Za-z0-9]{9}", call.id)
+    assert re.fullmatch("toolu_[0-9a-f]{12}_[A-Za-z0-9]{9}", call.id)

@@ -1,6 +1,7 @@
 """Sessions on the embedded engine, through the whole gateway, with an engine that speaks by a script."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -68,7 +69,10 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Generator[Serve]:
+    logger = logging.getLogger("anyclaude")
+    level = logger.level
     with ExitStack() as stack:
+        stack.callback(logger.setLevel, level)  # a launch that registers sets it for the whole process
 
         def start(*lives: Life, note_after_s: float = 60.0) -> Served:
             engine = ScriptedEngine(tmp_path, *lives)

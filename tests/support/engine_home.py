@@ -122,7 +122,7 @@ def n_read(turn: TurnRow) -> int:
 
 
 def assert_reads_only_what_is_new(turns: Sequence[TurnRow], *, more: int = 1) -> None:
-    """Each prompt after the first: and `more` tokens at most."""
+    """Each prompt after the first, and `more` tokens at most. Nobody may have asked the same before."""
     assert len(turns) > 1
     for before, after in pairwise(turns):
         assert 0 < n_new(before, after) <= n_read(after) <= n_new(before, after) + more, (before, after)

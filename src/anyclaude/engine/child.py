@@ -25,7 +25,7 @@ from anyclaude.paths import private_folder
 from anyclaude.wire.frames import BadFrame, FrameReader, Ready, Request, decode_request
 
 _LOG_BYTES, _N_LOGS = 5_000_000, 2
-_FLUSH_S = 5.0
+_FLUSH_S = 3.0  # less than the server waits
 log = logging.getLogger("anyclaude.engine.child")  # this module runs as __main__
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from anyclaude.engine.adapter import Segments, ToolParser
+from anyclaude.prompt.policy import client_call_id
 from anyclaude.wire.frames import Call, CallPiece, FinishReason, Piece, Turn
 
 _STOP = "stop:"
@@ -134,8 +135,8 @@ def _call(unique: str, found: dict[str, Any]) -> Call:
         arguments = json.loads(arguments)
     if not isinstance(arguments, dict):
         raise ValueError("arguments are not an object")
-    # Nine letters and digits: the client's longer id carries them, and templates that want such ids are shown them.
-    return Call(unique[-9:], found["name"], json.dumps(arguments, ensure_ascii=False))
+    # The id that the client knows carries nine letters and digits, which templates that want such ids are shown.
+    return Call(client_call_id(unique, unique[-9:]), found["name"], json.dumps(arguments, ensure_ascii=False))
 
 
 def _transitions(

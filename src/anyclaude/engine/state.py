@@ -7,7 +7,7 @@ of state is counted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from math import prod
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ _WIDE = {"bfloat16": mx.bfloat16}  # numpy has no such type: its bits travel as 
 _DTYPES: dict[str, mx.Dtype] = {
     name: getattr(mx, name) for name in ("float32", "float16", "int32", "uint32", "int64", "uint8", "uint16")
 } | dict.fromkeys(_WIDE, mx.uint16)
-_MOST_DIMENSION, _DEEPEST_FORM = 2**31 - 1, 8
+_MOST_DIMENSIONS, _LONGEST, _DEEPEST_FORM = 8, 2**31 - 1, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +218,12 @@ def _described(header: dict[str, Any]) -> list[tuple[str, list[int]]]:
     names, shapes = header.get("types"), header.get("shapes")
     if not isinstance(names, list) or not isinstance(shapes, list):
         raise ValueError("not a state of ours: no types or no shapes")
-    described = list(zip(cast("list[object]", names), cast("list[object]", shapes), strict=True))
+    described = list(zip_longest(cast("list[object]", names), cast("list[object]", shapes)))
     for name, shape in described:
         if not (isinstance(name, str) and name in _DTYPES and isinstance(shape, list)):
             raise ValueError("not a state of ours: an unknown type, or no shape")
-        if not all(type(n) is int and 0 <= n <= _MOST_DIMENSION for n in cast("list[object]", shape)):
+        sizes = cast("list[object]", shape)
+        if len(sizes) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n <= _LONGEST for n in sizes):
             raise ValueError("not a state of ours: an impossible shape")
     return cast("list[tuple[str, list[int]]]", described)
 

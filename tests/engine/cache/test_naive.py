@@ -12,7 +12,7 @@ from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.seam import RequestClass
 from tests.engine.cache.memory_store import Disk, MemoryStore
-from tests.engine.cache.naive import Key, Naive, Prefix
+from tests.engine.cache.naive import Key, Naive, Prefix, Unit
 from tests.engine.cache.states import TOKEN_BYTES, SumCodec, assert_right, ids_of, maker, snapshot_of
 
 MODEL = b"model"
@@ -24,7 +24,7 @@ classes = some.sampled_from(("side", "conversation", "system"))
 @dataclass
 class Leased:
     hit: Hit
-    keys: list[Key]
+    units: list[tuple[Key, Unit]]
     ids: Prefix
 
 
@@ -64,21 +64,18 @@ class Steps(RuleBasedStateMachine):
         hit = self.cache.match(MODEL, ids_of(ids), needs_snapshot=needs_snapshot, most=most)
         keys, n_tokens = self.naive.match(ids[:most], needs_snapshot)
         assert hit.n_tokens == n_tokens
-        for key in keys:
-            self.naive.units[key].n_leases += 1
-        assert [held.payload is None for held in hit.held] == [not self.naive.units[key].is_held for key in keys]
-        self.load(hit, keys)
-        assert_right(hit, ids)
-        self.open.append(Leased(hit, keys, ids))
-        return self.open[-1]
-
-    def load(self, hit: Hit, keys: list[Key]) -> None:
+        units = [(key, self.naive.units[key]) for key in keys]
+        for _, unit in units:
+            unit.n_leases += 1
+        assert [held.payload is None for held in hit.held] == [not unit.is_held for _, unit in units]
         assert self.cache.load(hit)
-        for key in keys:
-            unit = self.naive.units[key]
+        for _, unit in units:
             if not unit.is_held:
                 self.naive.make_room(unit.n_bytes, unit.rank)
                 unit.is_held = True
+        assert_right(hit, ids)
+        self.open.append(Leased(hit, units, ids))
+        return self.open[-1]
 
     @rule(leased=consumes(hits))
     def release(self, leased: Leased) -> None:
@@ -87,10 +84,11 @@ class Steps(RuleBasedStateMachine):
         self.open.remove(leased)
         assert_right(leased.hit, leased.ids)
         leased.hit.release()
-        for key in leased.keys:
-            self.naive.units[key].n_leases -= 1
-        snapshots = [key for key in leased.keys if key[0] == "snapshot"]
-        self.naive.use([*snapshots, *reversed([key for key in leased.keys if key[0] == "block"])])
+        for _, unit in leased.units:
+            unit.n_leases -= 1
+        left = [key for key, unit in leased.units if self.naive.units.get(key) is unit]
+        snapshots = [key for key in left if key[0] == "snapshot"]
+        self.naive.use([*snapshots, *reversed([key for key in left if key[0] == "block"])])
         self.naive.make_room(0, 3)
 
     @rule(is_full=some.booleans())

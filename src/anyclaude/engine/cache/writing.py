@@ -89,10 +89,10 @@ class Writing:
         """Gives everything and waits until it is written, or the time is over. Whether nothing waits any more."""
         deadline = time.monotonic() + limit_s
         while self._store:
+            is_written = self._store.flush(max(0.0, deadline - time.monotonic()))
             n_before = len(self._waiting)
             self.offer(is_last=True)
-            is_written = self._store.flush(max(0.0, deadline - time.monotonic()))
-            if not self._waiting or not is_written or len(self._waiting) == n_before:
+            if not is_written or len(self._waiting) == n_before:
                 return is_written and not self._waiting
         return True
 
