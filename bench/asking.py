@@ -64,6 +64,7 @@ def ask(port: int, api: Api, key: str, model: str, question: Question, seen: Cal
 def _events(connection: http.client.HTTPConnection, api: Api, key: str, body: bytes) -> Iterator[dict[str, Any]]:
     path = {"chat": "/v1/chat/completions", "messages": "/v1/messages"}[api]
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
+    headers["user-agent"] = "claude-cli/0 (external, cli)"  # by which the gateway knows whose prompts begin alike
     connection.request("POST", path, body, headers)
     response = connection.getresponse()
     if response.status != 200:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,20 @@ from anyclaude.paths import Folders
 from anyclaude.server.process import process_start
 from anyclaude.server.sessions import NewSession
 from bench.asking import Asked, BadAnswer, Question, ask
-from bench.contestants import FIRST_WORD, Running, memory_of
+from bench.contestants import FIRST_WORD, Running, cpu_s_of, memory_of
 from bench.servers import own_environment
 
 _IDLE_S = 900.0  # should this process be killed
-_END_S = 20.0
+_END_S, _SETTLE_S = 20.0, 60.0
 _WINDOW = 131_072
 
 
 class EngineRunning:
     """Sessions are registered when their model is first asked, as two launches would."""
 
-    def __init__(self, home: Path, folders: Folders, options: dict[str, int]) -> None:
+    def __init__(self, home: Path, project: Path, folders: Folders, options: dict[str, int]) -> None:
         self._home = home
+        self._project = project
         self._folders = folders
         self._options = options
         self._tokens: dict[Path, str] = {}
@@ -52,13 +54,25 @@ class EngineRunning:
             engine_options=self._options,
         )
         pid = os.getpid()
-        new = NewSession(pid=pid, pid_started=process_start(pid), project=str(self._home), target=target)
+        new = NewSession(pid=pid, pid_started=process_start(pid), project=str(self._project), target=target)
         environment = own_environment(self._home, {})
         try:
             found = register(new, self._folders, port=0, idle_stop_s=_IDLE_S, environ=environment)
         except ServerNotReached as error:
             raise BadAnswer(str(error)) from None
         self._tokens[model] = found.token
+
+    def settle(self) -> None:
+        until = time.monotonic() + _SETTLE_S
+        n_quiet = 0
+        while n_quiet < 3:
+            n_quiet = 0 if self.statistics()["scheduler"]["waiting"] else n_quiet + 1
+            if time.monotonic() > until:
+                raise BadAnswer("the engine does not come to rest")
+            time.sleep(0.1)
+
+    def cpu_s(self) -> float:
+        return cpu_s_of(self._client.address.pid)
 
     def stored_bytes(self) -> int | None:
         return self.statistics()["cache"]["held_bytes"]
@@ -100,6 +114,7 @@ class Engine:
 
     version = __version__
     switches = True
+    prepares = True
 
     def __init__(
         self, models: tuple[Path, Path], name: str = "anyclaude", options: dict[str, int] | None = None
@@ -109,9 +124,9 @@ class Engine:
         self._options = options or {}
 
     @contextlib.contextmanager
-    def running(self, home: Path) -> Generator[Running]:
+    def running(self, home: Path, project: Path) -> Generator[Running]:
         home.mkdir(mode=0o700, exist_ok=True)
-        server = EngineRunning(home, _folders(home), self._options)
+        server = EngineRunning(home, project, _folders(home), self._options)
         try:
             server.launch(self._models[0])
             server.ask(self._models[0], FIRST_WORD)

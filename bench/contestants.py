@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
+from msgspec.structs import replace
 
 from bench.asking import Asked, BadAnswer, Question, ask
 from bench.servers import START_S, free_port, own_environment, running
@@ -35,25 +36,34 @@ class Running(Protocol):
         """Raises BadAnswer."""
         ...
 
+    def settle(self) -> None:
+        """Returns when what it does ahead of the person is done. Raises BadAnswer."""
+        ...
+
     def stored_bytes(self) -> int | None:
         """What it keeps of prompts, as it tells itself. To be called when nothing runs."""
         ...
 
-    def memory(self) -> "dict[str, int]":
+    def cpu_s(self) -> float:
+        """Of all its processes so far, to the system's clock tick (10 ms)."""
+        ...
+
+    def memory(self) -> dict[str, int]:
         """Of all its processes: `resident` now, `peak` where the system tells, and what else the server itself tells
         in bytes."""
         ...
 
 
 class Contestant(Protocol):
-    """`switches`: one start of it serves several models."""
+    """`switches`: one start of it serves several models. `prepares`: it works while the person still types."""
 
     name: str
     version: str
     switches: bool
+    prepares: bool
 
-    def running(self, home: Path) -> AbstractContextManager[Running]:
-        """Inside, it is ready: a first word was asked for and has come."""
+    def running(self, home: Path, project: Path) -> AbstractContextManager[Running]:
+        """Inside, it is ready: a first word was asked for and has come. `project` is where the person works."""
         ...
 
 
@@ -68,8 +78,14 @@ class OpenAi:
     def ask(self, model: Path, question: Question, seen: Callable[[], None] | None = None) -> Asked:
         return ask(self._port, "chat", "", str(model), question, seen)
 
+    def settle(self) -> None:
+        pass
+
     def stored_bytes(self) -> int | None:
         return None
+
+    def cpu_s(self) -> float:
+        return cpu_s_of(self._pid)
 
     def memory(self) -> dict[str, int]:
         return memory_of(self._pid)
@@ -97,13 +113,14 @@ class MlxLm:
 
     name = "mlx_lm.server"
     switches = True
+    prepares = False
 
     def __init__(self, models: tuple[Path, Path], version: str) -> None:
         self._models = models
         self.version = version
 
     @contextlib.contextmanager
-    def running(self, home: Path) -> Generator[Running]:
+    def running(self, home: Path, project: Path) -> Generator[Running]:
         port, model = free_port(), self._models[0]
         command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model)]
         command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -123,8 +140,7 @@ class VllmMlxRunning(OpenAi):
         found = _SCHEDULED.findall(self._written())
         if not found or int(found[-1][0]) != asked.n_prompt:
             return asked
-        fields = asked.n_prompt - int(found[-1][1])
-        return Asked(asked.first_s, asked.whole_s, asked.text, asked.n_prompt, fields, asked.n_out)
+        return replace(asked, n_cached=asked.n_prompt - int(found[-1][1]))
 
     def stored_bytes(self) -> int | None:
         found = _CACHE_MEMORY.findall(self._written())
@@ -136,13 +152,14 @@ class VllmMlx:
 
     name = "vllm-mlx"
     switches = False
+    prepares = False
 
     def __init__(self, models: tuple[Path, Path]) -> None:
         self._models = models
         self.version = vllm_mlx_version()
 
     @contextlib.contextmanager
-    def running(self, home: Path) -> Generator[Running]:
+    def running(self, home: Path, project: Path) -> Generator[Running]:
         port, model = free_port(), self._models[0]
         command = [str(VLLM_MLX / "bin" / "vllm-mlx"), "serve", str(model), "--continuous-batching"]
         command += ["--ssd-cache-dir", str(home / "ssd"), "--host", "127.0.0.1", "--port", str(port)]
@@ -163,6 +180,12 @@ def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[byt
             if time.monotonic() > until or process.poll() is not None:
                 raise BadAnswer(f"it did not start: {error}") from None
         time.sleep(0.02)
+
+
+def cpu_s_of(pid: int) -> float:
+    root = psutil.Process(pid)
+    alive = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    return sum(times.user + times.system for times in alive)
 
 
 def memory_of(pid: int) -> dict[str, int]:

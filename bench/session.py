@@ -11,12 +11,14 @@ cold                 the first question: nothing is known of the prompt
 follow-up            questions two to five of that conversation
 second session       a new conversation on the same system prompt
 after a restart      the server is stopped and started again; once it answers, the conversation goes on
+prepared             after a restart in a project where it was used before: while the person types, the state is loaded
 after a switch       another model answers a word, then the conversation goes on
 four in turn         four conversations on one system prompt, question by question in turn: their follow-ups
 ready                from the start of the server's process to its first word of an answer
 
 first token          from before the connection is opened to the first event with content, the client's own clock
 read                 prompt tokens that were computed, as the server tells; new is what no earlier prompt or answer held
+CPU                  seconds of all the server's processes for the whole answer: less moved by what else runs
 stored               what the server keeps of prompts, as it tells itself; one conversation, and four on one prefix
 """
 
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 
@@ -65,16 +68,17 @@ class Conversation:
         """Raises BadAnswer."""
         self._turns.append(("user", question(self._number, self._n_asked)))
         self._n_asked += 1
+        cpu_s = server.cpu_s()
         asked = server.ask(self._model, Question(self._system, self._turns, ANSWER_TOKENS))
         self._turns.append(("assistant", asked.text))
-        sample = _sample(asked, asked.n_prompt - self._n_known)
+        sample = _sample(asked, asked.n_prompt - self._n_known, server.cpu_s() - cpu_s)
         self._n_known = asked.n_prompt + asked.n_out
         return sample
 
 
-def _sample(asked: Asked, n_new: int) -> Sample:
+def _sample(asked: Asked, n_new: int, cpu_s: float) -> Sample:
     n_read = None if asked.n_cached is None else asked.n_prompt - asked.n_cached
-    return Sample(asked.first_s, asked.whole_s, asked.n_prompt, n_read, n_new)
+    return Sample(asked.first_s, asked.whole_s, asked.n_prompt, n_read, n_new, cpu_s)
 
 
 class Models(Struct, frozen=True):
@@ -98,18 +102,22 @@ class Round:
     def run(self) -> None:
         """Raises BadAnswer or NotStarted."""
         talk = self._conversation(0)
-        with self._contestant.running(self._home / "session") as server:
+        with self._running("session", "one") as server:
             self._measured.add("cold", talk.next(server))
             for _ in range(N_QUESTIONS - 1):
                 self._measured.add("follow-up", talk.next(server))
             self._measured.note("stored one", server.stored_bytes())
-            if self._contestant.name == NO_CACHE:
-                return
-            self._second_session(server)
+            if self._contestant.name != NO_CACHE:
+                self._second_session(server)
             self._live(server)
             self._measured.remember(server.memory())
-        self._restarted(talk)
-        self._four()
+        if self._contestant.name != NO_CACHE:
+            self._restarted(talk)
+            self._prepared(talk)
+            self._four()
+
+    def _running(self, home: str, project: str) -> AbstractContextManager[Running]:
+        return self._contestant.running(self._home / home, self._home / project)
 
     def _conversation(self, number: int, n_known: int = 0) -> Conversation:
         return Conversation(self._models.system, number, self._models.one, n_known)
@@ -123,18 +131,25 @@ class Round:
         server.ask(self._models.one, looked, lambda: self._measured.remember(server.memory(), only=("live",)))
 
     def _restarted(self, talk: Conversation) -> None:
+        """In a project that nothing was asked in yet, so that nothing is done ahead of the question."""
         started = time.perf_counter()
-        with self._contestant.running(self._home / "session") as server:
+        with self._running("session", "two") as server:
             self._measured.note("ready", time.perf_counter() - started)
             self._measured.add("after a restart", talk.next(server))
             if self._contestant.switches:
                 server.ask(self._models.other, FIRST_WORD)
                 self._measured.add("after a switch", talk.next(server))
 
+    def _prepared(self, talk: Conversation) -> None:
+        if self._contestant.prepares:
+            with self._running("session", "two") as server:
+                server.settle()
+                self._measured.add("prepared", talk.next(server))
+
     def _four(self) -> None:
         """The first of the four pays for the system prompt; the first questions of the others are left out."""
         talks = [self._conversation(number) for number in range(N_CONVERSATIONS)]
-        with self._contestant.running(self._home / "four") as server:
+        with self._running("four", "four") as server:
             for n in range(N_QUESTIONS):
                 for talk in talks:
                     sample = talk.next(server)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct
 
 OURS, NO_CACHE, PEER = "anyclaude", "no cache", "mlx_lm.server"
-ROWS = ("cold", "follow-up", "second session", "after a restart", "after a switch", "four in turn")
+ROWS = ("cold", "follow-up", "second session", "after a restart", "prepared", "after a switch", "four in turn")
 _MB = 1e6
 
 
@@ -18,6 +18,7 @@ class Sample(Struct, frozen=True):
     n_prompt: int
     n_read: int | None
     n_new: int
+    cpu_s: float
 
 
 class Measured(Struct):
@@ -73,11 +74,11 @@ class Target(Struct, frozen=True):
 
 def print_table(servers: list[Measured]) -> None:
     names = [f"{server.name} {server.version}".strip() for server in servers]
-    print(f"{'':18}" + "".join(f"{name:>30}" for name in names))
-    print(f"{'':18}" + f"{'first token s':>16}{'read/new tok':>14}" * len(servers))
+    print(f"{'':17}" + "".join(f"{name:>37}" for name in names))
+    print(f"{'':17}" + f"{'first token s':>19}{'read/new':>14}{'CPU':>4}" * len(servers))
     for row in ROWS:
-        print(f"{row:18}" + "".join(_cells(server, row) for server in servers))
-    print(f"{'ready':18}" + "".join(f"{_seconds(server.figure('ready')):>16}{'':14}" for server in servers))
+        print(f"{row:17}" + "".join(_cells(server, row) for server in servers))
+    print(f"{'ready':17}" + "".join(f"{_seconds(server.figure('ready')):>6}{'':31}" for server in servers))
     for server in servers:
         if server.problem:
             print(f"\n{server.name} gave up in {server.problem}")
@@ -86,13 +87,14 @@ def print_table(servers: list[Measured]) -> None:
 def _cells(server: Measured, row: str) -> str:
     samples = server.samples.get(row)
     if not samples:
-        return f"{'-':>16}{'':14}"
+        return f"{'-':>6}{'':31}"
     least, most = (choose(sample.first_s for sample in samples) for choose in (min, max))
     read = server.n_read(row)
     new = int(statistics.median(sample.n_new for sample in samples))
     told = f"{int(statistics.median(read)):,}" if read else "?"
-    time = f"{server.first_s(row):.3f} ({least:.2f}-{most:.2f})"
-    return f"{time:>16}" + f"{f'{told}/{new:,}':>14}"
+    time = f"{server.first_s(row):6.2f} ({least:.2f}-{most:.2f})"
+    cpu = statistics.median(sample.cpu_s for sample in samples)
+    return f"{time:>19}{f'{told}/{new:,}':>14}{cpu:>4.1f}"
 
 
 def print_memory(servers: list[Measured]) -> None:
@@ -114,7 +116,7 @@ def targets(servers: list[Measured]) -> list[Target]:
 
 
 def _of_tokens(ours: Measured) -> Iterator[Target]:
-    for row in ("follow-up", "after a restart", "after a switch", "four in turn"):
+    for row in ("follow-up", "after a restart", "prepared", "after a switch", "four in turn"):
         over = [sample.n_read - sample.n_new for sample in ours.samples.get(row, []) if sample.n_read is not None]
         if over:
             yield Target(f"tokens read, {row}", f"new {max(over):+d} at most", "new + 1", max(over) <= 1)
@@ -131,7 +133,7 @@ def _beside(ours: Measured, others: Mapping[str, Measured]) -> Iterator[Target]:
 
 def _later(ours: Measured) -> Iterator[Target]:
     follow = ours.first_s("follow-up")
-    for row in ("after a restart", "second session"):
+    for row in ("after a restart", "prepared", "second session"):
         yield from _ratio(f"first token, {row}, of a follow-up's", ours.first_s(row), follow, 2.0)
 
 

@@ -24,7 +24,6 @@ HEAVY = (
 )
 
 
-
 def ok(exchange: Exchange) -> None:
     exchange.answer(chat.text("ok"))
 

@@ -60,8 +60,7 @@ def test_an_engine_that_is_killed_in_the_midst_of_an_answer_is_asked_again_by_th
     assert said == [whole]
     first, second = conversation.turns(2)
     assert n_read(second) <= n_new(first, second) + N_BLOCK
-    (failure,) = conversation.failures()
-    assert failure.startswith("overloaded_error: the engine was ended by signal 9")
+    assert conversation.failures() == ["overloaded_error"]
 
 
 def is_answering(engine: EngineHome) -> bool:

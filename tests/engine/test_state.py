@@ -195,7 +195,7 @@ def alone_from(model: ResidentModel, caches: list[LayerCache], token: int) -> li
     return tokens[1:]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_rows_that_join_and_leave_in_any_order_say_what_each_says_alone(
     models: dict[Family, ResidentModel], data: st.DataObject
@@ -203,13 +203,13 @@ def test_rows_that_join_and_leave_in_any_order_say_what_each_says_alone(
     family: Family = data.draw(st.sampled_from(FAMILIES))
     rows = Rows(models[family])
     lengths = st.one_of(st.integers(1, 20), st.integers(WINDOW - 3, WINDOW + 3), st.integers(250, 260))
-    for _ in range(data.draw(st.integers(3, 8))):
+    for _ in range(data.draw(st.integers(3, 7))):
         what = data.draw(st.sampled_from(("join", "join", "step", "leave")))
         if what == "join" and len(rows.live) < 4:
             rows.join(data.draw(lengths))
         elif what == "leave" and len(rows.live):
             rows.leave(data.draw(st.integers(0, len(rows.live) - 1)))
-        for _ in range(data.draw(st.integers(1, 12)) if len(rows.live) else 0):
+        for _ in range(data.draw(st.integers(1, 8)) if len(rows.live) else 0):
             rows.step()
     while len(rows.live):
         rows.leave(0)

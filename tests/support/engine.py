@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from anyclaude.wire.frames import (
+    Ask,
+    AskWhat,
     Began,
     CallPiece,
     Cancel,
@@ -22,9 +24,11 @@ from anyclaude.wire.frames import (
     Load,
     Loaded,
     Piece,
+    Prepare,
     Ready,
     Report,
     Request,
+    Told,
     Turn,
     decode_report,
     encode_frame,
@@ -65,7 +69,9 @@ class Answered:
 
 
 class EngineClient:
-    def __init__(self, folder: Path, **options: int) -> None:
+    """`options` are the engine's own; `environ` is added to this process's."""
+
+    def __init__(self, folder: Path, *, environ: Mapping[str, str] | None = None, **options: int) -> None:
         ours, theirs = socket.socketpair()
         command = [
             sys.executable, "-P", "-m", "anyclaude.engine.child",
@@ -73,7 +79,9 @@ class EngineClient:
         ]  # fmt: skip
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder = folder
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=os.environ | (environ or {})
+        )
         theirs.close()
         ours.settimeout(LIMIT_S)
         self._sock = ours
@@ -129,13 +137,39 @@ class EngineClient:
             pass
         return report
 
+    def tell(self, what: AskWhat, *names: str) -> dict[str, Any]:
+        """What the engine tells when it is asked for that."""
+        report = self.ask(Ask(self.new_id(), what, names))
+        assert isinstance(report, Told), report
+        return report.value
+
+    def statistics(self, part: str) -> dict[str, Any]:
+        """`cache`, `scheduler` or `memory`."""
+        return self.tell("statistics")[part]
+
+    def prepare(self, model: Path, ahead: str) -> dict[str, Any]:
+        report = self.ask(Prepare(self.new_id(), str(model), ahead))
+        assert isinstance(report, Told), report
+        return report.value
+
     def cancel(self, request_id: int) -> None:
         self.send(Cancel(request_id))
+
+    def send_bytes(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def terminate(self) -> int:
+        """As a system that shuts down. The exit status."""
+        self.process.terminate()
+        return self.process.wait(LIMIT_S)
 
     def close(self) -> int:
         """The server's side is closed: the engine writes down what it has and ends."""
         self._sock.close()
         return self.process.wait(LIMIT_S)
+
+    def drop(self) -> None:
+        self._sock.close()
 
     def kill(self) -> None:
         os.kill(self.process.pid, 9)
@@ -151,6 +185,7 @@ def running_engine(folder: Path, **options: int) -> Generator[EngineClient]:
     finally:
         if client.process.poll() is None:
             client.close()
+        client.drop()
 
 
 def said(*words: str) -> Chat:

@@ -74,11 +74,12 @@ def _print_engine(engine: Mapping[str, Any]) -> None:
 
 
 def _doing(turn: Mapping[str, Any]) -> str:
+    model = model_name(turn["model"])
     if turn["is_answering"]:
-        return f"{turn['model']} is answering"
+        return f"{model} is answering"
     if turn["n_total"] is None:
-        return f"waiting for {turn['model']}"
-    return f"{turn['model']} reads the prompt: {turn['n_read']:,} of {turn['n_total']:,} tokens"
+        return f"waiting for {model}"
+    return f"{model} reads the prompt: {turn['n_read']:,} of {turn['n_total']:,} tokens"
 
 
 def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:

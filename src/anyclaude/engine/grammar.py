@@ -26,7 +26,10 @@ class Grammars:
         """What of a schema cannot be expressed is left open. Raises ValueError for what is none."""
         if self._tokenizer is None:
             self._tokenizer = LLTokenizer(str(self._folder / "tokenizer.json"), eos_token=self._eos_ids or None)
-        text = msgspec.json.encode(schema).decode()
+        try:
+            text = msgspec.json.encode(schema).decode()
+        except RecursionError:
+            raise ValueError("the schema is nested too deeply") from None
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_json_schema(text, defaults=_STRICT), log_level=0)
         if matcher.is_error():
             lenient = LLMatcher.grammar_from_json_schema(text, defaults=_LENIENT)
@@ -37,8 +40,8 @@ class Grammars:
 
 
 class Constraint:
-    """A logits processor that allows only what the grammar does. `after` is a token that it waits for: the end of
-    reasoning, which is free; None where it holds from the first token on."""
+    """A logits processor that allows only what the grammar does, and where that ends, only the end of the answer.
+    `after` is a token that it waits for: the end of reasoning, which is free; None where it holds from the start."""
 
     def __init__(self, matcher: LLMatcher, after: int | None) -> None:
         self._matcher = matcher
@@ -50,7 +53,7 @@ class Constraint:
             self._is_first = False  # the last token of the prompt
         else:
             self._consume(int(cast("int", tokens[-1].item())))
-        if self._after is not None or self._matcher.is_error() or self._matcher.is_stopped():
+        if self._after is not None or self._matcher.is_error():
             return logits
         allowed = self._allowed(logits.shape[-1])
         return mx.where(mx.array(cast("Any", allowed)), logits, mx.array(-float("inf"), logits.dtype))

@@ -7,7 +7,7 @@ from anyclaude.engine.specimens import DESCRIPTION, NAME, TOOL, Rendering, answe
 from anyclaude.wire.frames import Turn
 
 _SPACED = " \n wspaced\t \n "
-_UNUSUAL = "we\u0301\u4e2d\U0001f9ea\ufb01\tw"
+_UNUSUAL = "we\u0301\u4e2d\U0001f9ea\ufb01\u2581\tw"
 
 Conversation = Callable[[str], Sequence[Turn]]
 

@@ -8,7 +8,7 @@ from anyclaude.config.settings import Settings
 from anyclaude.config.table import ENGINE_SETTINGS
 from anyclaude.errors import NoBackend, SettingError
 from anyclaude.launch.choice import ASSUMED_WINDOW, SMALL_WINDOW, Choice, output_limit, small_window_note
-from anyclaude.launch.model_store import PREFIX, LocalModel, check_model, find_model, hub_models, used_at
+from anyclaude.launch.model_store import PREFIX, LocalModel, check_model, find_model, known_models, used_at
 from anyclaude.launch.recommend import Machine, advise, rank, this_machine, tokens_that_fit
 
 ENGINE_URL = "engine"  # where other modes have an address
@@ -40,7 +40,7 @@ def engine_choice(settings: Settings, hub: Path, used: Used, *, is_named: bool) 
     if settings.model is not None:
         model = find_model(settings.model, hub, Path.cwd())
     else:
-        model = _best(hub_models(hub), machine, used())
+        model = _best(hub, machine, used())
     check_model(model.folder)
     window = settings.context_window or _window(model, machine)
     target = Target(
@@ -64,9 +64,9 @@ def engine_options(settings: Settings) -> dict[str, int]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _best(models: list[LocalModel], machine: Machine, used: Mapping[str, float]) -> LocalModel:
+def _best(hub: Path, machine: Machine, used: Mapping[str, float]) -> LocalModel:
     """Of those that fit into the memory: the largest of the known ones, else the one used last, else the newest."""
-    models = [model for model in models if model.chats]
+    models = [model for model in known_models(hub, used) if model.chats]
     if not models:
         raise NoBackend(f"no model for the engine is on this machine. {pull_line(machine)}")
     fitting = [model for model in models if model.weights_bytes < machine.budget_bytes]

@@ -49,6 +49,13 @@ def hub_models(hub: Path) -> list[LocalModel]:
     return [model for model in found if model is not None]
 
 
+def known_models(hub: Path, used: Mapping[str, float]) -> list[LocalModel]:
+    """Those of the hub, and folders of the person's own that a turn has `used`."""
+    own = [Path(folder) for folder in sorted(used) if folder.startswith("/") and "/snapshots/" not in folder]
+    described = (_described(str(folder), folder, is_hub=False) for folder in own)
+    return [*hub_models(hub), *(model for model in described if model is not None)]
+
+
 def find_model(given: str, hub: Path, project: Path) -> LocalModel:
     """The model of that name: a folder, a hub id, or the last part of a hub id that only one has. Raises NoBackend with
     what to do; nothing is downloaded."""

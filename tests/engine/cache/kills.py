@@ -14,7 +14,7 @@ from tests.engine.cache.states import assert_right, ids_of
 from tests.engine.cache.writer import MODEL, opened, prompt
 
 ROOT = Path(__file__).parents[3]
-LOOKUPS = 50
+LOOKUPS = 15
 
 
 class Left(Struct, frozen=True):

@@ -20,6 +20,7 @@ class Unit:
     n_leases: int = 0
     is_held: bool = False
     is_stored: bool = False
+    is_over: bool = False  # for the disk: it had to go there once
     replaces: list[Key] = field(default_factory=list[Key])
 
 
@@ -136,7 +137,7 @@ class Naive:
         unit = self.units[key]
         if unit.is_stored:
             return True
-        if not unit.is_held or unit.is_private or self.is_full:
+        if not unit.is_held or unit.is_private or unit.is_over or self.is_full:
             return False
         unit.is_stored = True
         self.disk[key] = unit.rank
@@ -148,6 +149,15 @@ class Naive:
     def offer(self) -> None:
         for key in sorted(self.units, key=lambda key: len(key[1])):
             self.write(key)
+
+    def lose(self, key: Key, *, for_good: bool) -> None:
+        """A file is gone."""
+        self.disk.pop(key)
+        if unit := self.units.get(key):
+            unit.is_stored, unit.is_over = False, for_good
+            if not unit.is_held:
+                self.drop(key)
+        self.offer()
 
     def use(self, keys: Iterable[Key], rank: int = 0) -> None:
         """In this order, the last one last."""

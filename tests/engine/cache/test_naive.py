@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from anyclaude.engine.cache.block import Held, path_to
+from anyclaude.engine.cache.block import Held, path_to, root_digest
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.seam import RequestClass
@@ -31,6 +31,17 @@ class Leased:
 def prefix_of(held: Held) -> Prefix:
     way = [*reversed(list(path_to(held.parent))), held]
     return tuple(int(token) for each in way for token in np.frombuffer(each.data, "<u4"))
+
+
+def key_of(name: bytes, disk: Disk) -> Key | None:
+    """None where what it hangs under is not on disk."""
+    entry = disk.files[name].entry
+    ids, parent = entry.ids, entry.parent
+    while parent != root_digest(MODEL):
+        if parent not in disk.files:
+            return None
+        ids, parent = disk.files[parent].entry.ids + ids, disk.files[parent].entry.parent
+    return entry.kind, tuple(int(token) for token in np.frombuffer(ids, "<u4"))
 
 
 class Steps(RuleBasedStateMachine):
@@ -97,6 +108,17 @@ class Steps(RuleBasedStateMachine):
             self.store.is_full = self.naive.is_full = is_full
             self.cache.tend()
             self.naive.offer()
+
+    @rule(choice=some.integers(0, 100), for_good=some.booleans())
+    def lose_a_file(self, choice: int, for_good: bool) -> None:
+        if not self.store or not self.store.disk.files:
+            return
+        name = list(self.store.disk.files)[choice % len(self.store.disk.files)]
+        key = key_of(name, self.store.disk)
+        if key:
+            self.store.expire(name) if for_good else self.store.lose(name)
+            self.cache.tend()
+            self.naive.lose(key, for_good=for_good)
 
     @rule(budget=some.integers(4, 40))
     def change_budget(self, budget: int) -> None:

@@ -136,6 +136,14 @@ def test_blocks_that_left_memory_are_read_again(opened: Opened) -> None:
     cache.check_integrity()
 
 
+def test_a_tail_that_leaves_memory_is_written_first(opened: Opened) -> None:
+    cache = opened(budget=8)
+    put(cache, run(0, 6))
+    put(cache, run(100, 8))
+    assert cache.statistics().n_blocks_in_memory == 2
+    assert found(cache, run(0, 6)) == 6
+
+
 def test_a_hit_is_loaded_in_pieces(opened: Opened) -> None:
     first = opened()
     put(first, run(0, 40))

@@ -10,16 +10,31 @@ from pathlib import Path
 
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.limits import StoreLimits
+from anyclaude.engine.cache.seam import Header, Payload
 from anyclaude.engine.cache.store import BlockStore
-from tests.engine.cache.states import SumCodec, assert_right, ids_of, maker, snapshot_of
+from tests.engine.cache.states import Sum, SumCodec, assert_right, ids_of, maker, snapshot_of
 
 MODEL = b"killed"
 BLOCK = 16
+PADDING = bytes(range(256)) * 1024
+
+
+class LargeCodec(SumCodec):
+    """Files of a quarter of a megabyte, so that a kill often meets one half written."""
+
+    def pack(self, payload: Payload) -> tuple[Header, list[memoryview]]:
+        header, buffers = super().pack(payload)
+        return header, [*buffers, memoryview(PADDING)]
+
+    def unpack(self, header: Header, data: memoryview) -> Sum:
+        if bytes(data[-len(PADDING) :]) != PADDING:
+            raise ValueError("not what was written")
+        return super().unpack(header, data[: -len(PADDING)])
 
 
 def opened(folder: Path) -> BlockCache:
-    limits = StoreLimits(budget_bytes=400_000, keep_free_bytes=0)
-    return BlockCache(50_000, BlockStore(folder, limits), SumCodec(), n_tokens=BLOCK, quiet_s=0.0)
+    limits = StoreLimits(budget_bytes=20 << 20, keep_free_bytes=0)
+    return BlockCache(50_000, BlockStore(folder, limits), LargeCodec(), n_tokens=BLOCK, quiet_s=0.0)
 
 
 def prompt(chance: random.Random) -> list[int]:

@@ -103,7 +103,9 @@ class BlockCache:
 
     def flush(self, limit_s: float) -> bool:
         """Tails too are written. Whether nothing waits any more."""
-        return self._writing.flush(limit_s)
+        is_written = self._writing.flush(limit_s)
+        self._hear()
+        return is_written and not self._writing.n_waiting
 
     def set_budget(self, budget_bytes: int) -> None:
         """Evicts down to it at once, pinned blocks last; what is leased follows when it is released."""

@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,8 +48,19 @@ class BlockFolder:
                 return False
             except OSError:  # some network file systems cannot: files under their digest's name bear two writers
                 pass
+            try:
+                self._try_to_write()
+            except OSError:
+                os.close(descriptor)
+                raise
             self._lock = descriptor
         return True
+
+    def _try_to_write(self) -> None:
+        """The lock's file may be writable in a folder that is not."""
+        name = f".{secrets.token_hex(32)}.tmp"
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self.descriptor))
+        os.unlink(name, dir_fd=self.descriptor)
 
     def sizes(self) -> dict[bytes, int]:
         """Of all block files."""
