@@ -233,3 +233,19 @@ def test_cancelled_while_blocks_come_from_disk_nothing_stays_leased(
     on_disk.scheduler.cancel(row.id)
     assert on_disk.cache.statistics().n_leased == 0
     assert on_disk.cache.statistics().n_loaded == 3
+
+
+def test_after_a_fault_nothing_stays_leased_and_the_next_request_is_served(
+    on_disk: Bench, folders: dict[Family, Path]
+) -> None:
+    model = on_disk.model(folders["qwen3"])
+    writing = on_disk.submit(model, some_ids(20, 1), 40)
+    step_until(on_disk, lambda: writing.generated)
+    reading = on_disk.submit(model, some_ids(1_400))
+    ahead(on_disk, model, some_ids(30, 2))
+    on_disk.scheduler.step()
+    assert on_disk.cache.statistics().n_leased
+    assert on_disk.scheduler.drop_all() == [reading.id, writing.id]
+    assert on_disk.scheduler.is_idle
+    assert on_disk.cache.statistics().n_leased == 0
+    assert on_disk.generate(model, some_ids(1_400)).n_cached == 1_399

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from anyclaude.engine.template import Form, Template, TemplateRefused, TemplateTooSlow
 from anyclaude.errors import InvalidRequest, ModelRefused
@@ -49,7 +48,7 @@ def test_control_ids_are_those_of_the_template_whatever_the_content(
             Turn("assistant", "", thought, calls=(Call("a1b2c3d4e", "Read", arguments),)),
             Turn("tool", result, call_id="a1b2c3d4e"),
             Turn("assistant", said, thought),
-            Turn("user", result),
+            Turn("user", f"{result} again"),
         ]
         text = known.template.render(
             turns, [tool], add_generation_prompt=True, thinks=None, date=DAY, form=known.shape.form
@@ -74,10 +73,11 @@ def test_what_a_person_says_reaches_the_model_as_it_is(family: str, text: str) -
 
 
 def test_a_template_gets_the_variables_on_the_list_and_no_others() -> None:
-    names = "messages tools add_generation_prompt bos_token eos_token enable_thinking documents custom os".split()
+    allowed = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"]
+    names = [*allowed, "enable_thinking", "documents", "custom", "os"]
     source = "".join(f"{{{{ '{name} ' if {name} is defined }}}}" for name in names)
-    assert render(source).split() == names[:5]
-    assert render(source, thinks=False).split() == names[:6]
+    assert render(source).split() == allowed
+    assert render(source, thinks=False).split() == [*allowed, "enable_thinking"]
 
 
 def test_a_turn_is_given_as_templates_know_it() -> None:
@@ -117,8 +117,8 @@ def test_half_a_surrogate_pair_in_arguments_does_no_harm() -> None:
 
 
 def test_a_refusal_is_an_invalid_request_in_the_template_s_words() -> None:
+    calls = tuple(Call(f"a1b2c3d4{n}", "Read", "{}") for n in range(2))
     with pytest.raises(InvalidRequest, match="One tool call at once"):
-        calls = tuple(Call(f"a1b2c3d4{n}", "Read", "{}") for n in range(2))
         render(FAMILIES["llama3"].template, Turn("user", "hi"), Turn("assistant", calls=calls))
 
 

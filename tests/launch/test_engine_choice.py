@@ -118,6 +118,13 @@ def test_of_others_the_one_used_last_is_taken_and_else_the_newest(tmp_path: Path
     assert instead(tmp_path).model == "c"
 
 
+def test_a_folder_of_the_persons_own_counts_once_it_was_used(tmp_path: Path) -> None:
+    make_hub_model(tmp_path, "org/m")
+    folder = make_model(tmp_path / "mine")
+    assert instead(tmp_path, {}).model == "m"
+    assert instead(tmp_path, {str(folder): 5.0, "/gone": 9.0}).model == "mine"
+
+
 def _set_age(folder: Path, age_s: float) -> None:
     at = folder.stat().st_mtime - age_s
     os.utime(folder, (at, at))

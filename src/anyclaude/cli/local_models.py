@@ -14,8 +14,8 @@ from anyclaude.launch.local_model import hub_folder
 from anyclaude.launch.model_store import (
     LocalModel,
     find_model,
-    hub_models,
     is_hub_id,
+    known_models,
     last_used,
     repository_of,
     used_at,
@@ -34,7 +34,7 @@ _SLOW = (
 def list_local(line: CommandLine, folders: Folders, environ: Mapping[str, str]) -> int:
     hub = hub_folder(environ)
     used, loaded = last_used(folders.ledger), loaded_models(folders)
-    rows = [local_row(model, used, loaded) for model in hub_models(hub)]
+    rows = [local_row(model, used, loaded) for model in known_models(hub, used)]
     if "--json" in line.flags:
         print_json({"folder": str(hub), "models": rows})
     elif rows:

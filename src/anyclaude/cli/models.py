@@ -14,7 +14,7 @@ from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.choose import find, kind_of_mode
 from anyclaude.launch.engine_choice import ENGINE_URL, names_engine
 from anyclaude.launch.local_model import hub_folder, window_of
-from anyclaude.launch.model_store import hub_models, last_used
+from anyclaude.launch.model_store import known_models, last_used
 from anyclaude.paths import Folders
 
 
@@ -78,7 +78,7 @@ def _rows(server: Found, environ: Mapping[str, str]) -> list[dict[str, Any]]:
 def _local_rows(folders: Folders, environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """Those that can answer a prompt, as `--model` takes them."""
     used, loaded = last_used(folders.ledger), loaded_models(folders)
-    found = [local_row(model, used, loaded) for model in hub_models(hub_folder(environ)) if model.chats]
+    found = [local_row(model, used, loaded) for model in known_models(hub_folder(environ), used) if model.chats]
     return [
         {
             "model": f"mlx/{row['model']}",

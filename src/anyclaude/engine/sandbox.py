@@ -29,7 +29,7 @@ _MAX_NUMBER = 1 << 256
 _MAX_INDENT = 16
 _WIDE = re.compile(r"\d{4}|\{[^{}]*\{|%[^a-zA-Z%]*\*")
 _NOT_ASCII = re.compile("[\u0080-\U000effff]")  # what shields are made of stays
-_UNBOUNDED_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill", "format_map", "translate"})
+_UNBOUNDED_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill", "translate"})
 _UNBOUNDED_FILTERS = ("batch", "center", "format", "pprint", "random", "slice", "urlize", "wordwrap", "xmlattr")
 
 

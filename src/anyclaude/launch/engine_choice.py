@@ -37,10 +37,8 @@ def engine_choice(settings: Settings, hub: Path, used: Used, *, is_named: bool) 
     """Raises NoBackend, or ModelRefused for a folder that is broken or hostile. Without `is_named` no server runs, and
     nothing was asked for."""
     machine = this_machine(settings.engine_memory_mb)
-    if settings.model is not None:
-        model = find_model(settings.model, hub, Path.cwd())
-    else:
-        model = _best(hub, machine, used())
+    named = settings.model
+    model = _best(hub, machine, used()) if named is None else find_model(named, hub, Path.cwd())
     check_model(model.folder)
     window = settings.context_window or _window(model, machine)
     target = Target(

@@ -73,6 +73,17 @@ def noting(made: list[tuple[int, int]], make: MakePayload) -> MakePayload:
     return noted
 
 
+def test_four_conversations_on_one_head_hold_little_more_than_one() -> None:
+    cache = cache_of(block=256)
+    held: list[int] = []
+    for number in range(4):
+        tokens = [*run(0, 18_490), *run(100_000 * (number + 1), 700)]
+        put(cache, tokens)
+        held.append(cache.statistics().held_bytes)
+    assert held[-1] <= 1.3 * held[0]
+    assert held[-1] == held[0] + 3 * (18_490 % 256 + 700) * TOKEN_BYTES
+
+
 def test_a_tail_is_replaced_by_what_continues_it_and_its_snapshot_stays() -> None:
     cache = cache_of()
     put(cache, run(0, 6))

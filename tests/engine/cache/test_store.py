@@ -136,6 +136,13 @@ def test_blocks_that_left_memory_are_read_again(opened: Opened) -> None:
     cache.check_integrity()
 
 
+def test_more_than_may_wait_is_written_in_the_end(opened: Opened, folder: Path) -> None:
+    cache = opened(StoreLimits(waiting_bytes=50, keep_free_bytes=0))
+    put(cache, run(0, 200), "side")
+    assert cache.flush(20)
+    assert len(files(folder)) == 50
+
+
 def test_a_tail_that_leaves_memory_is_written_first(opened: Opened) -> None:
     cache = opened(budget=8)
     put(cache, run(0, 6))
@@ -396,15 +403,48 @@ def test_clear_and_remove_reach_the_disk(opened: Opened, folder: Path) -> None:
     assert opened().statistics().n_blocks == 0
 
 
+def test_a_hit_that_loses_its_files_before_it_is_loaded_is_empty(opened: Opened) -> None:
+    first = opened()
+    put(first, run(0, 12))
+    for end in (5, 12):
+        first.put_snapshot(MODEL, ids_of(run(0, end)), snapshot_of(run(0, end)))
+    first.close(10)
+    cache = opened()
+    with cache.match(MODEL, ids_of(run(0, 12)), needs_snapshot=True) as hit:
+        assert hit.n_tokens == 12
+        cache.clear()
+        assert cache.load(hit)
+        assert hit.n_tokens == 0
+    cache.check_integrity()
+
+
+def test_a_snapshot_that_is_damaged_leaves_the_one_before_it(opened: Opened, folder: Path) -> None:
+    first = opened()
+    put(first, run(0, 12))
+    for end in (5, 11):
+        first.put_snapshot(MODEL, ids_of(run(0, end)), snapshot_of(run(0, end)))
+    hit = first.match(MODEL, ids_of(run(0, 12)), needs_snapshot=True)
+    assert hit.kept
+    first.close(10)
+    path = folder / file_name(hit.kept.name)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    cache = opened()
+    assert found(cache, run(0, 12), needs_snapshot=True) == 5
+    assert found(cache, run(0, 12)) == 12
+    cache.check_integrity()
+
+
 def test_verify_reads_everything(opened: Opened, folder: Path) -> None:
     cache = opened()
     put(cache, run(0, 40))
     cache.flush(10)
-    assert cache.verify() == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES}
+    assert cache.verify() == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
     path = files(folder)[0]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert cache.verify()["damaged"] == 1
     assert found(cache, run(0, 40)) == 40, "it is in memory still"
+    cache.flush(10)
+    assert cache.verify() == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
     cache.check_integrity()
 
 

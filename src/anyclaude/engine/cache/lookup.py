@@ -73,7 +73,8 @@ def snapshots_on_the_way(last: Block, data: bytes) -> Iterator[Snapshot]:
     node: Block | None = last
     while node:
         rest = data[node.end * WIDTH :]
-        passed = [kept for ids, kept in node.snapshots.items() if rest.startswith(ids)]
+        there = [kept for kept in node.snapshots.values() if kept.is_in_tree or kept.payload is not None]
+        passed = [kept for kept in there if rest.startswith(kept.data)]
         yield from sorted(passed, key=lambda kept: -len(kept.data))
         node = None if node.is_root else node.parent
 

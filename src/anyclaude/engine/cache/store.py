@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from anyclaude.engine.cache.block_file import Damaged, read_file, write_file
+from anyclaude.engine.cache.block_file import Damaged, read_file, sync, write_file
 from anyclaude.engine.cache.catalogue import Catalogue
 from anyclaude.engine.cache.folder import BlockFolder
 from anyclaude.engine.cache.index import File
@@ -159,7 +159,7 @@ class BlockStore:
                 self._write(catalogue, job)
                 replaced += job.replaces
             if jobs:
-                sync_folder(catalogue.folder.descriptor)
+                sync(catalogue.folder.descriptor)  # a rename is on disk only when its folder is
         except OSError as error:
             self._fail(error)
         with self._changed:
@@ -257,7 +257,7 @@ class BlockStore:
             n_bytes += len(read.data) if read else 0
             if not read:
                 with self._changed:
-                    self._evicted.append(name)
+                    self._failed.append(name)
         return {"files": len(names), "sound": n_sound, "damaged": len(names) - n_sound, "bytes": n_bytes}
 
     # ---- keeping house
@@ -338,8 +338,3 @@ class BlockStore:
                 n_evicted=catalogue.n_evicted if catalogue else 0,
                 n_expired=catalogue.n_expired if catalogue else 0,
             )
-
-
-def sync_folder(descriptor: int) -> None:
-    """A rename is on disk only when its folder is."""
-    os.fsync(descriptor)

@@ -11,7 +11,7 @@ from anyclaude.engine.cache.block import Held, Snapshot
 from anyclaude.engine.cache.seam import Codec, Store, Stored
 
 QUIET_S = 10.0
-RETRY_S = 5.0
+RETRY_S = 1.0
 
 
 class Writing:
@@ -61,6 +61,8 @@ class Writing:
             wait_s = 0.0 if is_last else self._quiet_left(held)
             if wait_s <= 0 and not self.write(held):
                 wait_s = RETRY_S
+                if self._is_refused(held):
+                    return wait_s
             if wait_s > 0:
                 soonest = min(soonest or wait_s, wait_s)
         return soonest
@@ -101,6 +103,11 @@ class Writing:
         if not is_new or not held.is_in_tree or held.payload is None:
             return False
         return held.parent.is_root or held.parent.is_stored or held.parent in self._waiting
+
+    def _is_refused(self, held: Held) -> bool:
+        """The store takes nothing at all now, and not only no more of side requests."""
+        is_side = held.request_class == "side"
+        return not is_side and self._store is not None and not self._store.has_room(held.n_bytes, held.request_class)
 
     def _quiet_left(self, held: Held) -> float:
         is_passing = held.request_class != "system" if isinstance(held, Snapshot) else held.n_tokens < self._n_tokens
