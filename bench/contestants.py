@@ -128,7 +128,7 @@ class MlxLm:
         (home / "hub" / "hub").mkdir(parents=True, exist_ok=True)
         with running(command, _environment(home), home) as process:
             server = MlxLmRunning(process.pid, port, home / "stderr", model)
-            wait_for_a_word(server, model, process)
+            wait_for_a_word(server, model, process, home / "stderr")
             yield server
 
 
@@ -165,11 +165,11 @@ class VllmMlx:
         command += ["--ssd-cache-dir", str(home / "ssd"), "--host", "127.0.0.1", "--port", str(port)]
         with running(command, _environment(home), home) as process:
             server = VllmMlxRunning(process.pid, port, home / "stderr")
-            wait_for_a_word(server, model, process)
+            wait_for_a_word(server, model, process, home / "stderr")
             yield server
 
 
-def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[bytes]") -> None:
+def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Until the server listens, has its model, and has answered. Raises BadAnswer."""
     until = time.monotonic() + START_S
     while True:
@@ -178,7 +178,8 @@ def wait_for_a_word(server: Running, model: Path, process: "subprocess.Popen[byt
             return
         except BadAnswer as error:
             if time.monotonic() > until or process.poll() is not None:
-                raise BadAnswer(f"it did not start: {error}") from None
+                written = log.read_text(errors="replace")[-1500:]
+                raise BadAnswer(f"it did not start: {error}\n{written}") from None
         time.sleep(0.02)
 
 

@@ -42,7 +42,17 @@ from bench.contestants import FIRST_WORD, Contestant, MlxLm, Running, VllmMlx, h
 from bench.gateway import machine
 from bench.long_prompt import N_TOKENS, count_head, question, system_prompt
 from bench.servers import NotStarted
-from bench.session_figures import NO_CACHE, OURS, Measured, Sample, print_memory, print_table, print_targets, targets
+from bench.session_figures import (
+    NO_CACHE,
+    OURS,
+    Measured,
+    Sample,
+    answers_compared,
+    print_memory,
+    print_table,
+    print_targets,
+    targets,
+)
 from demo.mlx_server import has_openblas
 from demo.tiny_model import make_tiny_model
 
@@ -63,6 +73,7 @@ class Conversation:
         self._turns: Turns = []
         self._n_known = n_known
         self._n_asked = 0
+        self.last_answer = ""
 
     def next(self, server: Running) -> Sample:
         """Raises BadAnswer."""
@@ -71,6 +82,7 @@ class Conversation:
         cpu_s = server.cpu_s()
         asked = server.ask(self._model, Question(self._system, self._turns, ANSWER_TOKENS))
         self._turns.append(("assistant", asked.text))
+        self.last_answer = asked.text
         sample = _sample(asked, asked.n_prompt - self._n_known, server.cpu_s() - cpu_s)
         self._n_known = asked.n_prompt + asked.n_out
         return sample
@@ -82,7 +94,7 @@ def _sample(asked: Asked, n_new: int, cpu_s: float) -> Sample:
 
 
 class Models(Struct, frozen=True):
-    """`n_shared` are the tokens of a first prompt up to the person's words."""
+    """Two model folders and the system prompt. `n_shared` are the tokens of a first prompt up to the person's words."""
 
     one: Path
     other: Path
@@ -104,6 +116,7 @@ class Round:
         talk = self._conversation(0)
         with self._running("session", "one") as server:
             self._measured.add("cold", talk.next(server))
+            self._measured.answers.add(talk.last_answer)
             for _ in range(N_QUESTIONS - 1):
                 self._measured.add("follow-up", talk.next(server))
             self._measured.note("stored one", server.stored_bytes())
@@ -189,7 +202,7 @@ def _contestants(options: argparse.Namespace, folders: tuple[Path, Path]) -> lis
         MlxLm(folders, importlib.metadata.version("mlx-lm")),
         Engine(folders, NO_CACHE, NO_CACHE_OPTIONS),
     ]
-    if not options.skip_vllm_mlx:
+    if not options.skip_vllm_mlx and has_vllm_mlx():
         found.insert(2, VllmMlx(folders))
     return [contestant for contestant in found if not options.only or contestant.name in options.only]
 
@@ -215,7 +228,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_count, default=3)
     parser.add_argument("--skip-vllm-mlx", action="store_true")
     parser.add_argument("--install-vllm-mlx", action="store_true", help="make bench/.vllm-mlx first (needs PyPI)")
-    parser.add_argument("--only", action="append", metavar="NAME", help="measure this server; may be given again")
+    names = (OURS, MlxLm.name, VllmMlx.name, NO_CACHE)
+    parser.add_argument("--only", action="append", choices=names, help="measure this one; may be given again")
     parser.add_argument("--folder", type=Path, help="keep the servers' folders and logs there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the samples there")
     return parser.parse_args()
@@ -225,7 +239,8 @@ def main() -> None:
     options = _options()
     if options.install_vllm_mlx:
         install_vllm_mlx()
-    if not options.skip_vllm_mlx and not has_vllm_mlx():
+    wants_vllm_mlx = not options.skip_vllm_mlx and VllmMlx.name in (options.only or [VllmMlx.name])
+    if wants_vllm_mlx and not has_vllm_mlx():
         raise SystemExit("bench.session: vllm-mlx is not there; add --install-vllm-mlx or --skip-vllm-mlx")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -242,6 +257,7 @@ def main() -> None:
     blas = "OpenBLAS" if has_openblas() else "no OpenBLAS: five times slower"
     print(f"{before}; {blas}; {N_TOKENS:,} tokens of system prompt, {options.rounds} rounds\n")
     print_table(found)
+    print(f"\n{NO_CACHE}: this engine with {NO_CACHE_OPTIONS}; {answers_compared(found)}")
     print_memory(found)
     print_targets(targets(found))
     if options.json is not None:

@@ -23,13 +23,14 @@ class Sample(Struct, frozen=True):
 
 class Measured(Struct):
     """One server's samples of all rounds, by what they show; the same of single figures, and the most of each memory
-    figure. `problem` says why there are no more."""
+    figure. `answers` are those to the first question, the same for all. `problem` says why there are no more."""
 
     name: str
     version: str
     samples: dict[str, list[Sample]] = {}
     figures: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
+    answers: set[str] = set()
     problem: str = ""
 
     def add(self, row: str, sample: Sample) -> None:
@@ -74,11 +75,11 @@ class Target(Struct, frozen=True):
 
 def print_table(servers: list[Measured]) -> None:
     names = [f"{server.name} {server.version}".strip() for server in servers]
-    print(f"{'':17}" + "".join(f"{name:>37}" for name in names))
-    print(f"{'':17}" + f"{'first token s':>19}{'read/new':>14}{'CPU':>4}" * len(servers))
+    print(f"{'':17}" + "".join(f"{name:>39}" for name in names))
+    print(f"{'':17}" + f"{'first token s':>19}{'read/new':>14}{'CPU s':>6}" * len(servers))
     for row in ROWS:
         print(f"{row:17}" + "".join(_cells(server, row) for server in servers))
-    print(f"{'ready':17}" + "".join(f"{_seconds(server.figure('ready')):>6}{'':31}" for server in servers))
+    print(f"{'ready':17}" + "".join(f"{_seconds(server.figure('ready')):>6}{'':33}" for server in servers))
     for server in servers:
         if server.problem:
             print(f"\n{server.name} gave up in {server.problem}")
@@ -87,14 +88,20 @@ def print_table(servers: list[Measured]) -> None:
 def _cells(server: Measured, row: str) -> str:
     samples = server.samples.get(row)
     if not samples:
-        return f"{'-':>6}{'':31}"
+        return f"{'-':>6}{'':33}"
     least, most = (choose(sample.first_s for sample in samples) for choose in (min, max))
     read = server.n_read(row)
     new = int(statistics.median(sample.n_new for sample in samples))
     told = f"{int(statistics.median(read)):,}" if read else "?"
     time = f"{server.first_s(row):6.2f} ({least:.2f}-{most:.2f})"
     cpu = statistics.median(sample.cpu_s for sample in samples)
-    return f"{time:>19}{f'{told}/{new:,}':>14}{cpu:>4.1f}"
+    return f"{time:>19}{f'{told}/{new:,}':>14}{cpu:>6.1f}"
+
+
+def answers_compared(servers: list[Measured]) -> str:
+    """Greedy answers of one model to one prompt: should they differ, a server read something else."""
+    answers = set[str]().union(*(server.answers for server in servers))
+    return "all answered the first question alike" if len(answers) == 1 else f"{len(answers)} DIFFERENT first answers"
 
 
 def print_memory(servers: list[Measured]) -> None:

@@ -1,5 +1,7 @@
 """Conversations as a client holds them, drawn at random: what it says, what models answer, what it sends back."""
 
+# ruff: noqa: RUF001 (the signs are DeepSeek's own)
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +33,7 @@ PIECES = (
         "｜",
         "user",
         "</think>",
-    ),  # noqa: RUF001
+    ),
     *(
         "hello ",
         "wörld",

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from anyclaude.wire.frames import Failed, Finished, Generate, Load, Loaded, Piece, Prefilled, Report
-from tests.support.engine import Answered, EngineClient, running_engine, said
+from anyclaude.wire.frames import Chat, Failed, Finished, Generate, Load, Piece, Prefilled
+from tests.support.engine import EngineClient, running_engine, said
 from tests.support.long_model import long_model
 from tests.support.marker_model import call, marker_model
 from tests.support.model_folder import make_model
@@ -57,8 +58,6 @@ def test_it_ends_in_the_midst_of_a_long_prompt_and_keeps_what_it_has_read(tmp_pa
     read = until_prefilled(engine, first)
     assert engine.close() == 0
     with running_engine(tmp_path / "cache") as engine:
-        began = engine.generate(endless, said(LONG), max_tokens=1, json_schema={"type": "nonsense"})
-        assert began.failed.kind == "invalid"
         second = engine.start(endless, said(LONG))
         progress = until_prefilled(engine, second)
         engine.cancel(second)
@@ -131,10 +130,8 @@ def test_requests_at_once_get_each_its_own_answer(shared: EngineClient, script: 
         shared.start(script, said("much longer: " + "and on " * 500 + "zqtwo")): "second answer",
         shared.start(script, said("zqthree")): "I look.\n" + call("Bash", command="ls"),
     }
-    answers = all_answers(shared, set(asked))
+    answers = shared.answers(set(asked))
     assert all(answers[number].text == text for number, text in asked.items() if text)
-    began = [number for report in all_reports(answers) if (number := report.id)]
-    assert len(set(began)) == 4
     assert all(answers[number].finished.n_prefilled > 0 for number in asked)
 
 
@@ -166,7 +163,8 @@ def test_a_hostile_or_broken_model_is_refused_and_leaves_nothing(
     for frame in (Load(shared.new_id(), str(folder)), Generate(shared.new_id(), str(folder), said("x"), 3)):
         report = shared.ask(frame)
         assert isinstance(report, Failed)
-        assert (report.kind, str(folder) in report.message) == ("refused", True)
+        assert report.kind == "refused"
+        assert len(report.message) > 20
     assert (everything_in(tmp_path), everything_in(shared.folder)) == before
     assert str(folder) not in {model["folder"] for model in shared.tell("models")["models"]}
 
@@ -197,20 +195,18 @@ def until_prefilled(engine: EngineClient, request: int) -> Prefilled:
     return next(report for report in engine.reports(request) if isinstance(report, Prefilled))
 
 
-def all_answers(engine: EngineClient, wanted: set[int]) -> dict[int, Answered]:
-    """Of several requests that run at once."""
-    found: dict[int, list[Report]] = {number: [] for number in wanted}
-    waiting = set(wanted)
-    while waiting:
-        report = engine.next()
-        assert not isinstance(report, Loaded)
-        number = getattr(report, "id", 0)
-        if number in found:
-            found[number].append(report)
-        if isinstance(report, Finished | Failed):
-            waiting.discard(number)
-    return {number: Answered(reports) for number, reports in found.items()}
-
-
-def all_reports(answers: dict[int, Answered]) -> list[Report]:
-    return [report for answer in answers.values() for report in answer.reports]
+@pytest.mark.parametrize("depth", [300, 600, 900])
+def test_a_schema_that_is_nested_too_deeply_ends_its_own_request_only(
+    shared: EngineClient, script: Path, depth: int
+) -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"a": schema}
+    tool = {"type": "function", "function": {"name": "Deep", "description": "-", "parameters": schema}}
+    chat = said("hello")
+    for answered in (
+        shared.generate(script, Chat(chat.turns, (tool,)), max_tokens=2),
+        shared.generate(script, chat, max_tokens=2, json_schema=schema),
+    ):
+        assert isinstance(answered.last, Finished) or answered.failed.kind == "invalid"
+    assert shared.generate(script, chat, max_tokens=2).finished.n_out

@@ -16,7 +16,7 @@ TOO_LARGE = {
     "numbers": "{% set n = namespace(a=7) %}{% for i in range(9999) %}{% set n.a = n.a * n.a %}{% endfor %}",
     "sum": "{% set n = namespace(a='abcdefgh') %}{% for i in range(99) %}{% set n.a = n.a + n.a %}{% endfor %}",
     "tilde": "{% set n = namespace(a='abcdefgh') %}{% for i in range(99) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
-    "replace": "{% set n = namespace(a='aaaa') %}{% for i in range(9) %}{% set n.a=n.a.replace('a', n.a) %}{% endfor %}",
+    "replace": "{% set n = namespace(a='aaaa') %}{% for i in range(9) %}{% set n.a=n.a.replace('a',n.a) %}{% endfor %}",
     "filter": "{% set n = namespace(a='aaaa') %}{% for i in range(9) %}{% set n.a=n.a|replace('a', n.a) %}{% endfor %}",
     "join": "{% set x = 'ab' * 9999 %}{{ range(99999) | join(x) }}",
     "join method": "{% set x = 'ab' * 9999 %}{{ x.join(range(99999) | map('string')) }}",

@@ -88,8 +88,9 @@ class EngineClient:
         self._reader = FrameReader()
         self._waiting: list[Report] = []
         self._id = 0
-        self.ready = self.next()
-        assert isinstance(self.ready, Ready)
+        ready = self.next()
+        assert isinstance(ready, Ready)
+        self.ready = ready
 
     def next(self) -> Report:
         """The next report of any request. Raises EOFError when the engine is gone."""
@@ -129,6 +130,19 @@ class EngineClient:
 
     def generate(self, model: Path, chat: Chat, *, max_tokens: int = 16, **fields: Any) -> Answered:
         return Answered(list(self.reports(self.start(model, chat, max_tokens=max_tokens, **fields))))
+
+    def answers(self, wanted: set[int]) -> dict[int, Answered]:
+        """Of several requests that run at once, each with its reports in order."""
+        found: dict[int, list[Report]] = {number: [] for number in wanted}
+        waiting = set(wanted)
+        while waiting:
+            report = self.next()
+            number = getattr(report, "id", 0)
+            if number in found:
+                found[number].append(report)
+            if isinstance(report, Finished | Failed | Told):
+                waiting.discard(number)
+        return {number: Answered(reports) for number, reports in found.items()}
 
     def ask(self, frame: Any) -> Report:
         """Any request that one report answers."""
@@ -179,7 +193,7 @@ class EngineClient:
 
 @contextmanager
 def running_engine(folder: Path, **options: int) -> Generator[EngineClient]:
-    client = EngineClient(folder, **options)
+    client = EngineClient(folder, environ=None, **options)
     try:
         yield client
     finally:

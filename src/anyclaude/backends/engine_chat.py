@@ -6,6 +6,7 @@ import msgspec
 
 from anyclaude.backends.kinds import KINDS
 from anyclaude.backends.seam import Target, Turn
+from anyclaude.errors import InvalidRequest
 from anyclaude.prompt.canonical import Prompt
 from anyclaude.prompt.policy import Policy, fitted
 from anyclaude.translate.content import tool_definition
@@ -30,6 +31,14 @@ def policy_of(capabilities: Capabilities) -> Policy:
 
 
 def chat_of(prompt: Prompt, request: MessagesRequest, capabilities: Capabilities) -> Chat:
+    """Raises InvalidRequest."""
+    try:
+        return _chat_of(prompt, request, capabilities)
+    except RecursionError:
+        raise InvalidRequest("tools: a schema is nested too deeply") from None
+
+
+def _chat_of(prompt: Prompt, request: MessagesRequest, capabilities: Capabilities) -> Chat:
     profile = msgspec.structs.replace(KINDS["mlx"].profile, policy=policy_of(capabilities))
     prompt = fitted(prompt, profile.policy)
     signatures = (_signature(message) for message in prompt.messages if message.role == "assistant")

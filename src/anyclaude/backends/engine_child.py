@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from anyclaude import __version__
 from anyclaude.backends.engine_inbox import Inbox
-from anyclaude.errors import ApiError, BackendFailed, Overloaded
+from anyclaude.errors import ApiError, BackendFailed, InvalidRequest, Overloaded
 from anyclaude.paths import private_folder
 from anyclaude.wire.frames import (
     BadFrame,
@@ -184,7 +184,10 @@ class Child(asyncio.Protocol):
 
     async def send(self, frame: Request) -> None:
         """Returns when the engine has taken most of it: of many long prompts one waits here at a time."""
-        data = encode_frame(frame)
+        try:
+            data = encode_frame(frame)
+        except RecursionError:
+            raise InvalidRequest("a schema is nested too deeply") from None
         async with self._writing:
             if self.ended is None and self._transport is not None:
                 self._transport.write(data)

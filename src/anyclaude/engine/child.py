@@ -8,6 +8,7 @@ closes or on SIGTERM, whatever it is doing: it never outlives its server.
 
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
     sock = socket.socket(fileno=descriptor)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the terminal's signals are for the client
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sock.shutdown(socket.SHUT_RD))
+    asked_to_end = _sigterm()
     blas = load_openblas()
     writer = Writer(sock)
     threading.Thread(target=writer.run, name="writer", daemon=True).start()
@@ -47,11 +48,21 @@ def main(arguments: list[str]) -> None:
     threads = Threads(private_folder(folder), options, writer)
     threads.start()
     try:
-        _read(sock, threads.put)
+        _read(sock, asked_to_end, threads.put)
     except (OSError, BadFrame) as error:
         log.warning("the server's frames ended badly: %s", error)
     threads.stop(_FLUSH_S)
     os._exit(0)  # threads inside MLX cannot be asked to end
+
+
+def _sigterm() -> socket.socket:
+    """Something to read when it has come. A handler alone would not do: what comes just before the main thread waits
+    for the server is handled only after the next frame."""
+    told, teller = socket.socketpair()
+    teller.setblocking(False)
+    signal.set_wakeup_fd(teller.detach())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    return told
 
 
 def _end_all(fault: threading.ExceptHookArgs) -> None:
@@ -68,12 +79,15 @@ def _ready(blas: str | None) -> Ready:
     return Ready(__version__, version("mlx"), device)
 
 
-def _read(sock: socket.socket, put: Callable[[Request], None]) -> None:
-    """Until the server closes its side. Raises OSError or BadFrame."""
+def _read(sock: socket.socket, asked_to_end: socket.socket, put: Callable[[Request], None]) -> None:
+    """Until the server closes its side, or we are asked to end. Raises OSError or BadFrame."""
     reader = FrameReader()
-    while data := sock.recv(1 << 20):
-        for body in reader.feed(data):
-            put(decode_request(body))
+    with selectors.DefaultSelector() as either:
+        for each in (sock, asked_to_end):
+            either.register(each, selectors.EVENT_READ)
+        while not any(key.fileobj is asked_to_end for key, _ in either.select()) and (data := sock.recv(1 << 20)):
+            for body in reader.feed(data):
+                put(decode_request(body))
 
 
 def _log_to(file: Path) -> None:

@@ -76,7 +76,7 @@ def addition(
     def text(turns: Sequence[Turn], *, asks: bool) -> str:
         return template.render(turns, tools, add_generation_prompt=asks, thinks=thinks, date=day, form=shape.form)
 
-    context = stand_in(before)
+    context = stand_in(before, has_system=shape.has_system)
     closed = text([*context, *new], asks=False)
     start = _end_of_answer(shape, before[-1], closed) if is_open else _length_of(text(context, asks=False), closed)
     if start is None:
@@ -87,8 +87,9 @@ def addition(
     return Addition(closed[start:], asked[len(closed) :])
 
 
-def stand_in(before: Sequence[Turn]) -> list[Turn]:
+def stand_in(before: Sequence[Turn], *, has_system: bool = True) -> list[Turn]:
     """Short turns that a template treats as it treats these: the last answer, what stands after it, and an opening."""
+    before = before if has_system or before[0].role != "system" else before[1:]
     opening = [Turn("system", _WORD)] if before and before[0].role == "system" else []
     last = next((n for n in range(len(before) - 1, -1, -1) if before[n].role == "assistant"), None)
     if last is None:

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from anyclaude.engine.probe_answers import AnswerMarks, answer_marks
-from anyclaude.engine.probe_delta import verified_rule
+from anyclaude.engine.probe_delta import with_rule
 from anyclaude.engine.probe_losses import losses
 from anyclaude.engine.shape import Shape, capabilities
 from anyclaude.engine.specimens import (
@@ -64,8 +64,7 @@ def probe(template: Template, vocabulary: Vocabulary) -> Shape:
         system_in_user=not has_system,
         calls_tools=not _WITHOUT_CALLS & set(lost),
     )
-    shape = replace(shape, delta=verified_rule(rendering, shape, head))
-    return _with_ids(shape, rendering, marks)
+    return _with_ids(with_rule(rendering, shape, head), rendering, marks)
 
 
 def _with_ids(shape: Shape, rendering: Rendering, marks: AnswerMarks) -> Shape:

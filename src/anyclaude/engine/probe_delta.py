@@ -1,7 +1,7 @@
 """Which rule tells what new turns add to a prompt: tried on conversations whose whole text is known."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 from msgspec.structs import replace
 
@@ -12,13 +12,14 @@ from anyclaude.engine.template import TemplateRefused
 from anyclaude.wire.frames import Turn
 
 
-def verified_rule(rendering: Rendering, shape: Shape, head: Sequence[Turn]) -> DeltaRule:
+def with_rule(rendering: Rendering, shape: Shape, head: Sequence[Turn]) -> Shape:
+    """The first rule that holds; the last one needs no proof."""
     rules: tuple[DeltaRule, ...] = ("with tools", "without tools")
-    for rule in rules:
-        tried = replace(shape, delta=rule)
-        if all(_holds(rendering, tried, turns) for turns in _conversations(shape, head)):
-            return rule
-    return "whole"
+    for has_system, rule in product((True, False) if head else (True,), rules):
+        tried = replace(shape, delta=rule, has_system=has_system)
+        if all(_holds(rendering, tried, turns) for turns in _conversations(shape, head if has_system else ())):
+            return tried
+    return replace(shape, delta="whole")
 
 
 def _conversations(shape: Shape, head: Sequence[Turn]) -> Iterator[list[Turn]]:

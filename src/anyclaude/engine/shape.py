@@ -14,6 +14,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     """
     delta       how new turns are appended to what was rendered: as they read where tools are given, where none are, or
                 not at all (the whole prompt is rendered every time)
+    has_system  whether new turns are rendered behind a stand-in for the system turn, which some templates would repeat
     call_end    what ends a turn that calls tools; empty where nothing does, and `call_close` ends the call itself
     thinks_at   what a request's `thinks` changes: nothing, the generation prompt only, or the prompt before it
     think_open  surrounds reasoning, with `think_close`; None where the template knows none
@@ -27,6 +28,7 @@ class Shape(Struct, frozen=True, kw_only=True):
 
     form: Form = Form()
     delta: DeltaRule = "whole"
+    has_system: bool = True
     call_end: str = ""
     call_close: str = ""
     thinks_at: Literal["nowhere", "generation", "head"] = "head"

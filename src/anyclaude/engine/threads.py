@@ -1,6 +1,7 @@
 """The threads of the engine's process, wired: requests go to the thread of prompts, from there to the thread of models,
 and answers to the server and to the committed conversations."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from anyclaude.engine.turn_store import TurnStore
 from anyclaude.wire.frames import Ask, Cancel, CountTokens, Failed, Generate, Load, Prepare, Report, Request, Turn
 
 _MAX_WAITING = 256
+log = logging.getLogger(__name__)
 
 
 class Threads:
@@ -70,10 +72,12 @@ class Threads:
     def _run_prompts(self) -> None:
         while True:
             item = self._inbox.get()
-            if callable(item):
-                item()
-            else:
-                self._handle(item)
+            try:
+                item() if callable(item) else self._handle(item)
+            except Exception as error:  # the edge of one request: the others go on
+                log.exception("the thread of prompts failed")
+                if isinstance(item, Load | Generate | CountTokens | Prepare):
+                    self._report(_failure(item.id, error))
 
     def _handle(self, request: Request) -> None:
         match request:
@@ -96,3 +100,9 @@ class Threads:
 
     def _forget(self) -> None:
         self._inbox.put(self._prompts.forget)
+
+
+def _failure(request_id: int, error: Exception) -> Failed:
+    if isinstance(error, RecursionError):
+        return Failed(request_id, "invalid", "the request is nested too deeply")
+    return Failed(request_id, "failed", f"the engine failed on this request: {type(error).__name__}")

@@ -1,6 +1,6 @@
 """Frames to the server, from any thread."""
 
-import os
+import contextlib
 import queue
 import socket
 
@@ -11,7 +11,8 @@ _MAX_BYTES = 1 << 16
 
 
 class Writer:
-    """Call it with a report. When the server does not read, whoever reports waits; when it is gone, so are we."""
+    """Call it with a report. When the server does not read, whoever reports waits; when it is gone, nobody does: the
+    reader of its frames ends the process, once what is worth it is written down."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -26,7 +27,5 @@ class Writer:
             data = bytearray(self._frames.get())
             while len(data) < _MAX_BYTES and not self._frames.empty():
                 data += self._frames.get()
-            try:
+            with contextlib.suppress(OSError):
                 self._sock.sendall(data)
-            except OSError:
-                os._exit(0)
