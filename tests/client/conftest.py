@@ -10,9 +10,13 @@ from typing import Protocol
 
 import pytest
 
+from anyclaude.launch.choice import ASSUMED_WINDOW, Choice
+from anyclaude.launch.overlay import Door, overlay
+from anyclaude.server.sessions import Session
 from tests.client.engine_script import script_model
 from tests.support.backend import Script, ScriptedBackend
 from tests.support.engine_home import EngineHome, make_engine_home
+from tests.support.gateway import RunningGateway
 from tests.support.home import Home
 from tests.support.terminal import Terminal
 
@@ -55,11 +59,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory, script_folder: Path) -> Gen
         yield made
 
 
+def answer_dialogs(home: Home) -> None:
+    """The client's own first-run dialogs, beforehand."""
+    file = home.root / "claude" / ".claude.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    answered = {"hasCompletedOnboarding": True, "projects": {str(home.project): {"hasTrustDialogAccepted": True}}}
+    file.write_text(json.dumps(known | answered))
+
+
 @pytest.fixture
 def terminal(home: Home) -> Generator[Open]:
-    """`anyclaude` in a terminal, at its prompt. The client's own first-run dialogs are answered beforehand."""
-    answered = {"hasCompletedOnboarding": True, "projects": {str(home.project): {"hasTrustDialogAccepted": True}}}
-    (home.root / "claude" / ".claude.json").write_text(json.dumps(answered))
+    """`anyclaude` in a terminal, at its prompt."""
+    answer_dialogs(home)
     with ExitStack() as stack:
 
         def start(
@@ -72,6 +83,13 @@ def terminal(home: Home) -> Generator[Open]:
             return made
 
         yield start
+
+
+def direct_command(home: Home, gateway: RunningGateway, session: Session) -> list[str]:
+    """The client on a gateway of this process, with the settings that a launch gives it."""
+    choice = Choice(session.target, "scripted", ASSUMED_WINDOW)
+    settings = overlay(Door(gateway.url, session.token), choice, no_proxy="127.0.0.1")
+    return [home.environment["ANYCLAUDE_CLIENT"], "--settings", json.dumps(settings)]
 
 
 def has_prompt(screen: str) -> bool:

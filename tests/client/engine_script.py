@@ -8,6 +8,7 @@ SERVER = "growing"
 TOOL = f"mcp__{SERVER}__newcomer"
 AGENT = call("Agent", description="look", prompt="zqtask", subagent_type="Explore")
 STEPS = [
+    ("zqask", call("Bash", command="touch zqdone; ls", description="make")),
     ("zqloop", "I will look.\n" + call("Bash", command="echo zqsecond", description="look")),
     ("zqsecond", call("Bash", command="echo zqdone", description="look")),
     ("zqdone", "All is done."),

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from anyclaude.wire.frames import CallPiece, FinishReason, Piece
 from demo.tiny_model import CHAT_TEMPLATE
 
 THINKS = Markers("<think>", "</think>")
-TOOLS = ({"type": "function", "function": {"name": "Bash", "parameters": {"type": "object"}}},)
+TOOLS: tuple[dict[str, Any], ...] = (
+    {"type": "function", "function": {"name": "Bash", "parameters": {"type": "object"}}},
+)
 HERMES = adapter.tool_parser(CHAT_TEMPLATE, {})
 CALL = '<tool_call>\n{"name": "Bash", "arguments": {"command": "ls -l"}}\n</tool_call>'
 
@@ -26,7 +29,7 @@ def read(
     stops: Sequence[str] = (),
     reason: FinishReason = "stop",
     begins_in_reasoning: bool = False,
-    tools: Sequence[dict[str, object]] = TOOLS,
+    tools: Sequence[dict[str, Any]] = TOOLS,
 ) -> tuple[Answer, list[Piece | CallPiece]]:
     answer = Answer(1, THINKS, HERMES, tools, stops, begins_in_reasoning=begins_in_reasoning)
     found: list[Piece | CallPiece] = []

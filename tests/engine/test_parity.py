@@ -43,7 +43,7 @@ class Listening:
 
 def uncached(model: ResidentModel, ids: Sequence[int], n_out: int) -> tuple[list[int], list[Any]]:
     caches = adapter.new_caches(model.model)
-    logits = model.model(mx.array(ids)[None], cache=caches)[:, -1, :]
+    logits = model.model(mx.array(list(ids))[None], cache=caches)[:, -1, :]
     tokens: list[int] = []
     chances: list[Any] = []
     for _ in range(n_out):

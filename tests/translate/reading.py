@@ -100,7 +100,7 @@ def shown(events: Iterable[Event]) -> list[Shown]:
                 blocks.append(Shown("text", ""))
             case BlockStart(content_block=ThinkingStart()):
                 blocks.append(Shown("thinking", ""))
-            case BlockDelta(delta=delta):
+            case BlockDelta(delta=TextDelta() | ThinkingDelta() | InputJsonDelta() as delta):
                 last = blocks.pop()
                 blocks.append(Shown(last.kind, last.text + _words(delta), last.id))
             case _:

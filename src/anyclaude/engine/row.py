@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,17 @@ from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.seam import RequestClass as BlockClass
 from anyclaude.engine.models import ResidentModel
 from anyclaude.engine.output import Answer
-from anyclaude.engine.tokens import StreamDecoder
 from anyclaude.wire.frames import FinishReason, RequestClass
 
 Ids = NDArray[np.uint32]
+
+
+class Decoder(Protocol):
+    """Token ids in turn to text, as far as it is whole."""
+
+    def feed(self, token: int) -> str: ...
+
+    def finish(self) -> str: ...
 
 
 @dataclass(eq=False)
@@ -35,7 +43,7 @@ class Row:
     limit: int = 0
     limit_reason: FinishReason = "length"
     answer: Answer | None = None
-    decoder: StreamDecoder | None = None
+    decoder: Decoder | None = None
     sampler: Sampler | None = None
     processors: Sequence[LogitsProcessor] = ()
     is_private: bool = False
