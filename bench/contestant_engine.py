@@ -87,7 +87,15 @@ class EngineRunning:
 
     def statistics(self) -> dict[str, Any]:
         """The engine's own figures."""
-        return self._client.get("/anyclaude/engine")["engine"]
+        try:
+            return self._client.get("/anyclaude/engine")["engine"]
+        except ServerNotReached as error:
+            raise BadAnswer(str(error)) from None
+
+    def last_words(self) -> str:
+        """Of the engine's log."""
+        log = self._folders.state / "engine.log"
+        return log.read_text(errors="replace")[-1500:] if log.exists() else ""
 
     def close(self) -> None:
         client = running_server(self._folders)
@@ -131,6 +139,8 @@ class Engine:
             server.launch(self._models[0])
             server.ask(self._models[0], FIRST_WORD)
             yield server
+        except BadAnswer as error:
+            raise BadAnswer(f"{error}\n{server.last_words()}") from None
         finally:
             server.close()
 

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from tests.client.engine_script import SERVER
@@ -44,6 +45,21 @@ def test_a_second_session_of_a_project_reads_the_persons_words(engine: EngineHom
     (turn,) = second.turns(1)
     tokenizer = Tokenizer.from_file(str(engine.model / "tokenizer.json"))
     assert n_read(turn) <= len(tokenizer.encode(words).ids) + GENERATION
+
+
+def test_of_a_private_launch_the_engine_writes_nothing(engine: EngineHome) -> None:
+    tokenizer = Tokenizer.from_file(str(engine.model / "tokenizer.json"))
+    written: list[bool] = []
+    for options, phrase in (((), "a marmot in the attic"), (("--private",), "a badger under the stairs")):
+        conversation = engine.conversation(*options)
+        conversation.say(" and ".join([phrase] * 200))  # blocks of it
+        assert conversation.say("zqagain") == "Still here."
+        ids = np.array(tokenizer.encode(f" {phrase}").ids, "<u4").tobytes()
+        engine.wait_until_written()
+        assert engine.home.run("stop", "--force").returncode == 0
+        files = [path for path in (engine.home.root / "cache").rglob("*") if path.is_file()]
+        written.append(any(ids in data or phrase.encode() in data for data in map(Path.read_bytes, files)))
+    assert written == [True, False]
 
 
 def test_a_sub_agent_beside_a_full_memory_costs_the_main_conversation_nothing(

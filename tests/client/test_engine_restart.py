@@ -1,4 +1,4 @@
-"""What the real client notices when the engine dies, or everything is started anew: nothing, and little is read twice."""
+"""What the real client notices when its engine dies or all is started anew: nothing, and little is read twice."""
 
 import threading
 from collections.abc import Generator
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.conftest import answer_dialogs, has_prompt, leave, say
+from tests.launch.test_processes import server_process
 from tests.support.engine_home import (
     N_BLOCK,
     EngineHome,
@@ -15,6 +17,7 @@ from tests.support.engine_home import (
     n_read,
 )
 from tests.support.long_model import long_model
+from tests.support.terminal import Terminal
 from tests.support.wait import wait_until
 
 
@@ -37,6 +40,56 @@ def test_an_engine_that_was_killed_between_two_turns_costs_less_than_a_block(eng
     assert conversation.say("zqagain") == "Still here."
     assert_reads_only_what_is_new(conversation.turns(4), more=N_BLOCK)
     assert not conversation.failures()
+
+
+def test_when_the_gateway_is_killed_its_engine_goes_with_it_and_another_takes_over(engine: EngineHome) -> None:
+    conversation = engine.conversation("--allowedTools", "Bash")
+    conversation.say("before the gateway dies: zqloop")
+    engine.wait_until_written()
+    before = engine.engine()
+    server_process(engine.home).kill()
+    wait_until(lambda: not before.is_running(), "the engine without a server is gone")
+    assert conversation.say("zqagain") == "Still here."
+    assert engine.engine().pid != before.pid
+    assert_reads_only_what_is_new(conversation.turns(4), more=N_BLOCK)
+
+
+def test_after_a_turn_on_another_model_the_first_one_reads_only_what_is_new(engine: EngineHome, tmp_path: Path) -> None:
+    other = EngineHome(engine.home, long_model(tmp_path / "other", n_words=5)).conversation("--tools", "Bash")
+    conversation = engine.conversation()
+    conversation.say("before the switch")
+    assert len(other.say("on the other model").split()) == 5
+    assert conversation.say("zqagain") == "Still here."
+    other.say("once more")
+    for turns in (conversation.turns(2), other.turns(2)):
+        assert_reads_only_what_is_new(turns)
+
+
+def test_after_a_restart_the_blocks_are_in_memory_before_the_first_word_is_typed(engine: EngineHome) -> None:
+    """The client on a terminal, where its own prompt was read before."""
+    answer_dialogs(engine.home)
+    first, again = engine.conversation(), engine.conversation()
+    for conversation in (first, again):
+        assert engine.home.run("stop", "--force").returncode == 0
+        command = engine.home.command(*conversation.arguments)
+        with Terminal(command, cwd=engine.home.project, environment=engine.home.environment) as at:
+            at.wait_until(has_prompt, what="the prompt")
+            if conversation is again:
+                wait_until(lambda: prepared(engine) > 50, "blocks are in memory")
+            n_loaded = prepared(engine)
+            say(at, f"typed after a restart {n_loaded}")
+            at.wait_for("● no marker")
+            (turn,) = conversation.turns(1)
+            assert leave(at) == 0
+    assert n_loaded > 50
+    assert engine.statistics()["cache"]["n_loaded"] == n_loaded
+    assert n_read(turn) < 50
+
+
+def prepared(engine: EngineHome) -> int:
+    """Blocks that are in memory because they were read from disk."""
+    statistics = engine.server.get("/anyclaude/engine")["engine"]
+    return statistics["cache"]["n_loaded"] if statistics else 0
 
 
 @pytest.fixture

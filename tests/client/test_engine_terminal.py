@@ -11,6 +11,7 @@ import pytest
 
 from anyclaude.backends.engine_child import EngineCommand
 from anyclaude.backends.engine_process import EngineProcess
+from anyclaude.backends.seam import Target
 from tests.client.conftest import ENTER, answer_dialogs, direct_command, has_prompt, leave, say
 from tests.support import chat
 from tests.support.backend import Exchange, ScriptedBackend
@@ -52,8 +53,8 @@ def noting(tmp_path: Path) -> Generator[RunningGateway]:
 def test_the_note_about_reading_is_thinking_to_the_client_and_never_in_a_later_prompt(
     noting: RunningGateway, home: Home, script_folder: Path
 ) -> None:
-    session = noting.session(target("engine", kind="mlx", max_output_tokens=4_000), project=str(home.project))
-    command = [*direct_command(home, noting, session), "--model", str(script_folder), "--tools", "Bash"]
+    chosen = Target(kind="mlx", base_url="engine", model=str(script_folder), max_output_tokens=4_000)
+    command = [*direct_command(home, noting, noting.session(chosen)), "--tools", "Bash"]
     command += ["--output-format", "stream-json", "--verbose", "--include-partial-messages"]
     first = told(home, [*command, "-p", "begin zqagain"])
     again = told(home, [*command, "--continue", "-p", "and again"])

@@ -28,7 +28,9 @@ def begins_with(longer: Rendered, ids: list[int]) -> bool:
 
 
 @families
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_a_turn_begins_with_the_tokens_of_the_turn_before_and_its_answer(
     family: str, data: st.DataObject, tmp_path: Path

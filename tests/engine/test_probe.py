@@ -165,8 +165,19 @@ def test_a_template_that_shows_no_reasoning_but_takes_it_out_has_its_marks_too()
     assert not any(kind.startswith("control texts") for kind in shape.loses)
 
 
-def test_a_template_that_counts_is_never_appended_to() -> None:
-    assert probed("{{ messages | length }}" + CHATML).delta == "whole"
+def test_a_template_that_numbers_turns_is_never_appended_to() -> None:
+    assert probed(CHATML.replace("message.role + '\\n'", "message.role + loop.index | string + '\\n'")).delta == "whole"
+
+
+def test_what_changes_before_the_turns_does_not_matter() -> None:
+    assert probed("{{ messages | length }}" + CHATML).delta == "with tools"
+
+
+def test_what_a_template_takes_back_in_later_turns_does_not_matter() -> None:
+    empty = "'<|im_start|>assistant\\n' + ('<think></think>' if loop.index > messages | length - 3 else '')"
+    shape = probed(CHATML.replace("'<|im_start|>assistant\\n'", empty, 1))
+    assert "append_only" not in shape.classes
+    assert shape.delta == "with tools"
 
 
 def test_a_template_that_takes_words_away_is_told_of() -> None:

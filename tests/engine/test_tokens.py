@@ -88,6 +88,7 @@ def test_a_long_text_that_comes_again_is_not_encoded_again() -> None:
     assert known.n_chars_encoded == n_encoded == 7_000
 
 
+@settings(deadline=None)
 @given(hostile)
 def test_streamed_tokens_are_the_whole_text_and_only_whole_characters(text: str) -> None:
     known = vocabulary_of("chatml")

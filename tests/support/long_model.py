@@ -19,7 +19,7 @@ _N_VOCAB, _N_HIDDEN, _N_INNER, _HEAD_DIM = 8_192, 256, 64, 32
 _FIRST, _SHARPNESS = 0.7, 8.0  # between what a token that is followed makes of a logit, and what chance does
 
 
-def long_model(folder: Path, n_words: int = 600) -> Path:
+def long_model(folder: Path, *, n_words: int = 600, n_context: int = N_CONTEXT) -> Path:
     """Writes the model into a new folder and returns it."""
     folder.mkdir(parents=True)
     tokenizer = trained_tokenizer(_N_VOCAB)
@@ -39,8 +39,8 @@ def long_model(folder: Path, n_words: int = 600) -> Path:
     weights |= {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
     weights["model.norm.weight"] = np.ones(_N_HIDDEN, np.float32)
     (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "mlx"}))
-    write_json(folder / "config.json", _CONFIG | {"eos_token_id": ends})
-    write_tokenizer_files(folder, tokenizer, ends, n_context=N_CONTEXT)
+    write_json(folder / "config.json", _CONFIG | {"eos_token_id": ends, "max_position_embeddings": n_context})
+    write_tokenizer_files(folder, tokenizer, ends, n_context=n_context)
     return folder
 
 
@@ -57,7 +57,6 @@ _CONFIG: dict[str, object] = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 1e6,
     "vocab_size": _N_VOCAB,
-    "max_position_embeddings": N_CONTEXT,
     "tie_word_embeddings": False,
     "torch_dtype": "float32",
 }

@@ -32,7 +32,9 @@ _EDGE, _LOGIT = 40.0, 40.0
 Floats = NDArray[np.float32]
 
 
-def marker_model(folder: Path, steps: Sequence[tuple[str, str]], default: str = "no marker") -> Path:
+def marker_model(
+    folder: Path, steps: Sequence[tuple[str, str]], default: str = "no marker", *, n_context: int = N_CONTEXT
+) -> Path:
     """Writes the model into a new folder and returns it.
 
     `steps` are (marker word, answer) in rising priority: the answer of the highest step whose marker stands anywhere
@@ -47,8 +49,9 @@ def marker_model(folder: Path, steps: Sequence[tuple[str, str]], default: str = 
     weights = _Weights(tokens)
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(save(weights.tensors(), metadata={"format": "mlx"}))
-    write_json(folder / "config.json", weights.config() | {"eos_token_id": tokens.end_ids})
-    write_tokenizer_files(folder, tokens.tokenizer.to_str(), tokens.end_ids, n_context=N_CONTEXT)
+    config = weights.config() | {"eos_token_id": tokens.end_ids, "max_position_embeddings": n_context}
+    write_json(folder / "config.json", config)
+    write_tokenizer_files(folder, tokens.tokenizer.to_str(), tokens.end_ids, n_context=n_context)
     return folder
 
 
@@ -103,7 +106,6 @@ class _Weights:
             "rms_norm_eps": _EPS,
             "rope_theta": _ROPE_THETA,
             "vocab_size": self._tokens.tokenizer.get_vocab_size(),
-            "max_position_embeddings": N_CONTEXT,
             "tie_word_embeddings": False,
             "torch_dtype": "float32",
         }

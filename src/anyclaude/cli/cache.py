@@ -1,4 +1,4 @@
-"""`anyclaude cache why|ls|pin|rm|clear|verify|path`: what the cache could keep, and what the engine does keep."""
+"""`anyclaude cache why|ls|pin|unpin|rm|clear|verify|path`: what the cache could keep, and what the engine does keep."""
 
 from typing import Any
 
@@ -27,6 +27,8 @@ def cache(line: CommandLine, folders: Folders) -> int:
             return _list(line, settings, folders)
         case "pin":
             return _pin(line, settings, folders)
+        case "unpin":
+            return _unpin(line, settings, folders)
         case "rm":
             return _remove(line, settings, folders)
         case "clear":
@@ -86,6 +88,15 @@ def _pin(line: CommandLine, settings: Settings, folders: Folders) -> int:
     return 0
 
 
+def _unpin(line: CommandLine, settings: Settings, folders: Folders) -> int:
+    (digest,) = line.operands
+    told = ask("cache.unpin", line.operands, settings, folders)
+    if not told["unpinned"]:
+        raise EngineFailed(_no_such(digest, "pinned state"))
+    print_json(told) if "--json" in line.flags else print(f"{digest} is kept like any other")
+    return 0
+
+
 def _remove(line: CommandLine, settings: Settings, folders: Folders) -> int:
     (digest,) = line.operands
     told = ask("cache.rm", line.operands, settings, folders)
@@ -95,8 +106,8 @@ def _remove(line: CommandLine, settings: Settings, folders: Folders) -> int:
     return 0
 
 
-def _no_such(digest: str) -> str:
-    return f"no state has a digest that begins with {digest!r}, or more than one does; `anyclaude cache ls` lists them"
+def _no_such(digest: str, what: str = "state") -> str:
+    return f"no {what} has a digest that begins with {digest!r}, or more than one does; `anyclaude cache ls` lists them"
 
 
 def _clear(line: CommandLine, settings: Settings, folders: Folders) -> int:
@@ -127,11 +138,25 @@ def _forget_turns(folders: Folders) -> None:
 
 
 def _verify(line: CommandLine, settings: Settings, folders: Folders) -> int:
-    """Status 1 where something is damaged. What is, was set aside: it is computed afresh when it is needed."""
+    """Status 1 where something is damaged, which was set aside and is computed afresh when it is needed; or where an
+    answer differs."""
     told = ask("cache.verify", (), settings, folders)
+    parities: list[dict[str, Any]] = told["parity"]
     if "--json" in line.flags:
         print_json(told)
     else:
         for name, value in told.items():
-            print(f"{name.replace('_', ' '):<20} {value}")
-    return int(bool(told.get("damaged")))
+            if name != "parity":
+                print(f"{name.replace('_', ' '):<20} {value}")
+        print("\n".join(map(_parity, parities)) or "no model is loaded: files only")
+    return int(bool(told.get("damaged") or told["faults"]) or not all(parity["holds"] for parity in parities))
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    name, n = parity["model"], parity["tokens"]
+    if not n:
+        return f"{name}: nothing is kept of it"
+    verdict = "the same with and without" if parity["holds"] else "NOT the same with and without"
+    share, tolerance = parity["largest_share"], parity["tolerance"]
+    token = "equal" if parity["equal_tokens"] else "another"
+    return f"{name}: {verdict}, {n} tokens, {share:.1e} apart ({tolerance:g} is allowed), next token {token}"

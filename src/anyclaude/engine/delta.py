@@ -78,7 +78,7 @@ def addition(
 
     context = stand_in(before, has_system=shape.has_system)
     closed = text([*context, *new], asks=False)
-    start = _end_of_answer(shape, before[-1], closed) if is_open else _length_of(text(context, asks=False), closed)
+    start = _end_of_answer(shape, before[-1], closed) if is_open else _end_of_turn(text(context, asks=False), closed)
     if start is None:
         return None
     asked = text([*context, *new], asks=True)
@@ -99,13 +99,18 @@ def stand_in(before: Sequence[Turn], *, has_system: bool = True) -> list[Turn]:
 
 def _stub(turn: Turn) -> Turn:
     if turn.role != "assistant":
-        return Turn(turn.role, _WORD, call_id=turn.call_id)
+        return Turn(turn.role, _MARK, call_id=turn.call_id)
     calls = tuple(replace(call, arguments=_MARKED_ARGUMENTS) for call in turn.calls)
     return Turn("assistant", "" if calls else _MARK, calls=calls)
 
 
-def _length_of(context: str, text: str) -> int | None:
-    return len(context) if text.startswith(context) else None
+def _end_of_turn(context: str, text: str) -> int | None:
+    """Where the last turn of the stand-in ends: as it does with nothing after it. What stands before that turn may read
+    otherwise by now."""
+    end = context.rpartition(_MARK)[2]
+    found = text.rfind(_MARK)
+    start = found + len(_MARK)
+    return start + len(end) if found >= 0 and _MARK in context and text.startswith(end, start) else None
 
 
 def _end_of_answer(shape: Shape, answer: Turn, text: str) -> int | None:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from anyclaude.engine.folder import check_folder
-from anyclaude.engine.owner import Owner
+from anyclaude.engine.owner import Owner, Steps, Value
 from anyclaude.engine.selftest import selftest
+from anyclaude.engine.verify import verification
 from anyclaude.errors import ModelRefused
 from anyclaude.wire.frames import Ask
 
 
-def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> dict[str, Any]:
-    """The answer, or what is wrong as `problem`."""
+def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> Value | Steps:
+    """The answer, or what is wrong as `problem`; what takes long comes in steps."""
     match ask.what:
         case "statistics":
             return owner.statistics()
@@ -24,25 +24,27 @@ def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> dict[str
             return {"entries": owner.cache.ls()}
         case "cache.pin":
             return {"pinned": [name for name in ask.names if owner.cache.pin(name)]}
+        case "cache.unpin":
+            return {"unpinned": [name for name in ask.names if owner.cache.unpin(name)]}
         case "cache.rm":
             return {"removed": sum(owner.cache.remove(name) for name in ask.names)}
         case "cache.clear":
             forget_turns()
             return {"removed": owner.cache.clear()}
         case "cache.verify":
-            return owner.cache.verify()
+            return verification(owner.cache, owner.models)
         case "selftest":
             return _selftest(owner, ask.names)
 
 
-def _selftest(owner: Owner, names: tuple[str, ...]) -> dict[str, Any]:
+def _selftest(owner: Owner, names: tuple[str, ...]) -> Value:
     try:
         return selftest(check_folder(Path(names[0])).folder if names else None, owner.folder)
     except ModelRefused as error:
         return {"problem": error.message}
 
 
-def _unload(owner: Owner, names: tuple[str, ...]) -> dict[str, Any]:
+def _unload(owner: Owner, names: tuple[str, ...]) -> Value:
     """All that nothing runs on, where none is named."""
     busy = {model.folder for model in owner.scheduler.models_in_use}
     wanted = [Path(name) for name in names] or [model.folder for model in owner.models]

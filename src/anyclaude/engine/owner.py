@@ -7,7 +7,7 @@ is the server's to see.
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,13 @@ class LoadWeights:
     reader: Reader
 
 
-Work = Prompted | LoadWeights | Cancel | Ask
+class Wake:
+    """The store has room again, or news."""
+
+
+Work = Prompted | LoadWeights | Cancel | Ask | Wake
+Value = dict[str, Any]
+Steps = Iterator[Value | None]  # something else may run after each; the answer comes last
 
 
 class Owner:
@@ -46,15 +52,17 @@ class Owner:
 
     def __init__(
         self,
+        inbox: "queue.Queue[Work | None]",
         folder: Path,
         options: Options,
         cache: BlockCache,
         *,
         report: Callable[[Report], None],
         commit: Callable[[Prompted, Turn, Ids], None],
-        manage: Callable[["Owner", Ask], dict[str, Any]],
+        manage: Callable[["Owner", Ask], Value | Steps],
     ) -> None:
-        self._inbox: queue.Queue[Work | None] = queue.Queue()
+        self._inbox = inbox
+        self._asked: dict[int, Steps] = {}
         self._report = report
         self._manage = manage
         self.folder = folder
@@ -79,7 +87,13 @@ class Owner:
             self._take_in()
             if not self._is_stopping and not self.scheduler.is_idle:
                 self._step()
+            if not self._is_stopping:
+                self._go_on_with_what_is_asked()
         self.cache.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.scheduler.is_idle and not self._asked
 
     def _take_in(self) -> None:
         """Everything that waits; when nothing runs, the next thing that comes."""
@@ -87,7 +101,7 @@ class Owner:
             try:
                 work = self._next()
             except queue.Empty:
-                if not self.scheduler.is_idle:
+                if not self._is_idle:
                     return
                 continue
             if work is None:
@@ -97,7 +111,7 @@ class Owner:
 
     def _next(self) -> Work | None:
         """While there is nothing else to do, blocks go to the disk. Raises queue.Empty."""
-        if not self.scheduler.is_idle:
+        if not self._is_idle:
             return self._inbox.get_nowait()
         wait_s = self.cache.tend() if self._inbox.empty() else 0.0
         return self._inbox.get(timeout=wait_s)
@@ -112,8 +126,29 @@ class Owner:
             case Cancel():
                 self.scheduler.cancel(work.id)
                 self._prompted.pop(work.id, None)
+                self._asked.pop(work.id, None)
             case Ask():
-                self._report(Told(work.id, self._manage(self, work)))
+                told = self._manage(self, work)
+                if isinstance(told, dict):
+                    self._report(Told(work.id, told))
+                else:
+                    self._asked[work.id] = told
+            case Wake():
+                self.cache.tend()
+
+    def _go_on_with_what_is_asked(self) -> None:
+        """A step of each."""
+        for request_id, steps in list(self._asked.items()):
+            try:
+                told = next(steps)
+            except (RuntimeError, ValueError, MemoryError) as error:
+                log.exception("what was asked of the engine failed")
+                del self._asked[request_id]
+                self._report(Failed(request_id, "failed", f"the engine failed: {type(error).__name__}"))
+            else:
+                if told is not None:
+                    del self._asked[request_id]
+                    self._report(Told(request_id, told))
 
     def _model(self, request_id: int, reader: Reader) -> ResidentModel | None:
         try:
@@ -154,7 +189,7 @@ class Owner:
             if not isinstance(error, RuntimeError | ValueError | MemoryError):
                 raise
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> Value:
         return {
             "cache": msgspec.to_builtins(self.cache.statistics()),
             "scheduler": msgspec.to_builtins(self.scheduler.statistics()),

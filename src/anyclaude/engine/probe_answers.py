@@ -102,15 +102,15 @@ def _shared(vocabulary: Vocabulary, first: str, second: str) -> str:
     return "".join(shared)
 
 
-def _region(rendering: Rendering, opening: Sequence[Turn], turn: Turn, thinks: bool | None = None) -> str:
-    """What the model itself would have written of the turn, and the turn's end."""
-    before = rendering.text(opening, [TOOL], thinks=thinks)
-    after = rendering.text([*opening, turn], [TOOL], thinks=thinks)
+def _region(rendering: Rendering, opening: Sequence[Turn], turn: Turn, *, from_prompt: bool = True) -> str:
+    """A turn, its end included; from the prompt for it on, what the model itself would have written."""
+    before = rendering.text(opening, [TOOL])
+    after = rendering.text([*opening, turn], [TOOL])
     if before is None or after is None or not after.startswith(before):
         return ""
-    asked = rendering.text(opening, [TOOL], asks=True, thinks=thinks) or before
     written = after[len(before) :]
-    return written[len(_shared(rendering.vocabulary, asked[len(before) :], written)) :]
+    asked = rendering.text(opening, [TOOL], asks=True) or before
+    return written[len(_shared(rendering.vocabulary, asked[len(before) :], written)) :] if from_prompt else written
 
 
 def _inner_texts(rendering: Rendering, opening: Sequence[Turn], call_end: str) -> list[str]:
@@ -133,16 +133,32 @@ def _words_open(rendering: Rendering, opening: Sequence[Turn], think_close: str 
 
 
 def _reasoning(rendering: Rendering, opening: Sequence[Turn]) -> tuple[str | None, str | None]:
-    for turn in (answer(1, thought=True), answer(1, words="", thought=True, calls=1)):
-        region = _region(rendering, opening, turn)
-        before, found, after = region.partition("wthought1")
+    for calls in (0, 1):
+        words = "" if calls else None
+        thinking = answer(1, words=words, thought=True, calls=calls)
+        plain = _region(rendering, opening, answer(1, words=words, calls=calls), from_prompt=False)
+        before, found, after = _region(rendering, opening, thinking, from_prompt=False).partition("wthought1")
+        written = _region(rendering, opening, thinking).partition("wthought1")[0].strip()
         close = _first_mark(rendering.vocabulary, after.partition("wanswer1")[0])
-        if not found or close is None:
-            continue
-        if before.strip():
-            return (before.strip(), close) if len(before) <= _MAX_MARK else (None, close)
-        return _last_mark(rendering, opening), close
+        if found and close is not None:
+            open_ = written[:_MAX_MARK] or _opening_mark(rendering.vocabulary, plain, before)
+            header = plain.partition("wanswer1" if not calls else "wname")[0]
+            if open_ is not None and (_is_pair(open_, close) or (open_ not in header and close not in plain)):
+                return open_, close
     return _unwritten(rendering, opening)
+
+
+def _opening_mark(vocabulary: Vocabulary, plain: str, before: str) -> str | None:
+    """What only an answer with reasoning has before it; else, as where every answer opens some, the last mark there."""
+    own = before[len(_shared(vocabulary, plain, before)) :].strip()
+    if own:
+        return own if len(own) <= _MAX_MARK else None
+    marks = _marks(vocabulary, before)
+    return marks[-1] if marks else None
+
+
+def _is_pair(opening: str, closing: str) -> bool:
+    return closing == f"{opening[:1]}/{opening[1:]}"
 
 
 def _unwritten(rendering: Rendering, opening: Sequence[Turn]) -> tuple[str | None, str | None]:
@@ -158,11 +174,6 @@ def _unwritten(rendering: Rendering, opening: Sequence[Turn]) -> tuple[str | Non
 def _generation(rendering: Rendering, opening: Sequence[Turn]) -> str:
     before = rendering.text(opening, [TOOL]) or ""
     return (rendering.text(opening, [TOOL], asks=True) or before)[len(before) :]
-
-
-def _last_mark(rendering: Rendering, opening: Sequence[Turn]) -> str | None:
-    marks = _marks(rendering.vocabulary, _generation(rendering, opening))
-    return marks[-1] if marks else None
 
 
 def _first_mark(vocabulary: Vocabulary, text: str) -> str | None:

@@ -23,7 +23,8 @@ def with_rule(rendering: Rendering, shape: Shape, head: Sequence[Turn]) -> Shape
 
 
 def _conversations(shape: Shape, head: Sequence[Turn]) -> Iterator[list[Turn]]:
-    """Without reasoning, which is the one part that may go again."""
+    """Without reasoning, which may go again, and without words beside calls, which some templates move or drop: both
+    stay as they were generated."""
     yield [*head, user(1), answer(1), user(2), answer(2), user(3)]
     if not {"calls", "results"} & set(shape.loses):
         yield [*head, user(1), *_loop(1), *_loop(2), answer(3), user(2), *_loop(4), *_loop(5)]
@@ -31,8 +32,6 @@ def _conversations(shape: Shape, head: Sequence[Turn]) -> Iterator[list[Turn]]:
             yield [*head, user(1), answer(1, words="", calls=2), result(1), result(1, 1), answer(2), user(2)]
         if not shape.alternates:
             yield [*head, user(1), *_loop(1), user(2), answer(2), user(3)]
-        if "text beside calls" not in shape.loses:
-            yield [*head, user(1), answer(1, calls=1), result(1), answer(2), user(2)]
     if not shape.alternates:
         yield [*head, user(1), user(2), answer(1), user(3), user(4), answer(2), user(5)]
 
@@ -62,9 +61,13 @@ def _appends(rendering: Rendering, shape: Shape, turns: list[Turn], start: int, 
     whole = rendering.required(turns[:end], tools)
     if added is None or rendering.required(turns[:end], tools, asks=True) != whole + added.generation:
         return False
-    if not is_open:
-        return whole == rendering.required(before, tools) + added.turns
-    return whole.endswith(added.turns) and _ends_with_answer(shape, whole.removesuffix(added.turns), before[-1])
+    if not whole.endswith(added.turns):
+        return False
+    rest = whole.removesuffix(added.turns)
+    if is_open:
+        return _ends_with_answer(shape, rest, before[-1])
+    _, found, closing = rest.rpartition(before[-1].content)
+    return bool(found) and closing == rendering.required(before, tools).rpartition(before[-1].content)[2]
 
 
 def _ends_with_answer(shape: Shape, text: str, turn: Turn) -> bool:

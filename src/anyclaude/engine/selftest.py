@@ -28,7 +28,8 @@ def selftest(model_folder: Path | None, scratch: Path) -> dict[str, Any]:
     """Raises ModelRefused for a folder that cannot be loaded."""
     mx.reset_peak_memory()
     model = adapter.load(model_folder)[0] if model_folder else adapter.random_model()
-    layout = Layout.of(adapter.first_step(model)[0], Copied())
+    first, n_logits = adapter.first_step(model)
+    layout = Layout.of(first, Copied())
     mlx_version, mlx_lm_version = adapter.versions()
     return {
         "machine": {
@@ -40,16 +41,16 @@ def selftest(model_folder: Path | None, scratch: Path) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "model": str(model_folder) if model_folder else "random weights",
-        "parity": _parity(model, layout),
+        "parity": _parity(model, layout, n_logits),
         "mask": _mask(),
         "reload": _reload(scratch),
         "memory": {"active_bytes": mx.get_active_memory(), "peak_bytes": mx.get_peak_memory()},
     }
 
 
-def _parity(model: Model, layout: Layout) -> dict[str, Any]:
+def _parity(model: Model, layout: Layout, n_logits: int) -> dict[str, Any]:
     """The same prompt read at once, and from blocks that went through bytes."""
-    ids = np.random.default_rng(0).integers(1, 500, _N_PROMPT).astype(np.uint32)
+    ids = np.random.default_rng(0).integers(0, n_logits, _N_PROMPT).astype(np.uint32)
     caches = adapter.new_caches(model)
     read_s = _timed(lambda: _read(model, caches, ids[:-1]))
     codec, n = StateCodec(), _N_PROMPT - 1

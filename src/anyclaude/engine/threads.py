@@ -14,7 +14,7 @@ from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.store import BlockStore
 from anyclaude.engine.management import manage
 from anyclaude.engine.options import Options, store_limits
-from anyclaude.engine.owner import LoadWeights, Owner
+from anyclaude.engine.owner import LoadWeights, Owner, Wake, Work
 from anyclaude.engine.prompts import Prompted, Prompts
 from anyclaude.engine.row import Ids
 from anyclaude.engine.state import StateCodec
@@ -32,9 +32,11 @@ class Threads:
         self._report = report
         self._inbox: queue.Queue[Request | Callable[[], None]] = queue.Queue()
         limits = store_limits(options)
-        store = BlockStore(folder / "blocks", limits) if limits.budget_bytes else None
+        to_models: queue.Queue[Work | None] = queue.Queue()
+        store = BlockStore(folder / "blocks", limits, wake=lambda: to_models.put(Wake())) if limits.budget_bytes else None
         cache = BlockCache(options.kv_memory_bytes, store, StateCodec())
         self._owner = Owner(
+            to_models,
             folder,
             options,
             cache,

@@ -17,7 +17,16 @@ _LENGTH = struct.Struct(">I")
 RequestClass = Literal["main", "agent", "side"]
 FinishReason = Literal["stop", "length", "tool_calls", "stop_sequence", "window"]
 AskWhat = Literal[
-    "statistics", "models", "unload", "cache.ls", "cache.pin", "cache.rm", "cache.clear", "cache.verify", "selftest"
+    "statistics",
+    "models",
+    "unload",
+    "cache.ls",
+    "cache.pin",
+    "cache.unpin",
+    "cache.rm",
+    "cache.clear",
+    "cache.verify",
+    "selftest",
 ]
 Failure = Literal["invalid", "too_long", "missing", "refused", "overloaded", "failed"]
 

@@ -7,7 +7,7 @@ higher class may exceed, until the hit is released.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import to_builtins
 
@@ -18,6 +18,7 @@ from anyclaude.engine.cache.finding import Finding
 from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.keeping import For, Keeping, MakePayload
 from anyclaude.engine.cache.listing import listed
+from anyclaude.engine.cache.lookup import latest
 from anyclaude.engine.cache.pins import Pins
 from anyclaude.engine.cache.seam import Codec, Ids, Payload, RequestClass, Store
 from anyclaude.engine.cache.statistics import CacheStatistics
@@ -98,8 +99,8 @@ class BlockCache:
         return is_kept
 
     def tend(self) -> float | None:
-        """To be called when nothing else is to be done: hears and feeds the store. Returns after how many seconds it
-        wants to be called again; None: nothing waits."""
+        """To be called when nothing else is to be done, and when the store says so: hears and feeds it. Returns after
+        how many seconds it wants to be called again; None: what waits, if anything does, waits for the store."""
         self._hear()
         return self._writing.offer()
 
@@ -115,7 +116,7 @@ class BlockCache:
         self._tree.make_room(0, PINNED)
 
     def name_model(self, fingerprint: bytes, model: str) -> None:
-        """How files and lists call it."""
+        """How files and lists call it, whatever files that are there already call it."""
         self._writing.models[fingerprint] = model
 
     def ls(self) -> list[dict[str, object]]:
@@ -131,10 +132,11 @@ class BlockCache:
         return block is not None
 
     def unpin(self, digest: str) -> bool:
-        block = self._block(digest)
-        if block:
-            self._tree.pins.remove(block.name)
-        return block is not None
+        """Of the one pin whose digest begins so, whether or not its block is here. Whether there is one."""
+        found = [name for name in self._tree.pins.names if name.hex().startswith(digest)]
+        if len(found) == 1:
+            self._tree.pins.remove(found[0])
+        return len(found) == 1
 
     def remove(self, digest: str) -> int:
         """The one block whose digest begins so and all that comes after it, in memory and on disk; how many."""
@@ -155,16 +157,25 @@ class BlockCache:
         self._tree.pins.clear()
         return max(n_known, self._store.clear() if self._store else 0)
 
-    def verify(self) -> dict[str, int]:
-        """Every file is read and checked, and the tree itself; what is wrong with that is logged, and counted last."""
-        found = dict(self._store.verify()) if self._store else {}
+    def verify(self) -> Iterator[dict[str, int]]:
+        """Every file is read and checked, a bounded part at each step, and at last the tree itself: what is wrong with
+        that is logged. Counts, so far."""
+        found: dict[str, int] = {}
+        for counts in self._store.verify() if self._store else ():
+            found = dict(counts)
+            yield {**found, "faults": 0}
         self._hear()
         try:
             self.check_integrity()
         except AssertionError:
             log.exception("the tree of blocks is not sound")
-            return {**found, "faults": 1}
-        return {**found, "faults": 0}
+            yield {**found, "faults": 1}
+        else:
+            yield {**found, "faults": 0}
+
+    def latest(self, fingerprint: bytes, most: int) -> Ids:
+        """The first `most` ids of what this model's prompts were used last."""
+        return latest(self._tree.root(fingerprint), most)
 
     def check_integrity(self) -> None:
         """Raises AssertionError."""
@@ -215,4 +226,7 @@ class BlockCache:
 
     def _hear(self) -> None:
         if self._store:
-            self._tree.hear(self._store.news())
+            news = self._store.news()
+            self._tree.hear(news)
+            for fingerprint, model in news.models.items():
+                self._writing.models.setdefault(fingerprint, model)

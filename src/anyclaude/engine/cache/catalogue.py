@@ -24,6 +24,7 @@ class Catalogue:
         self.folder = folder
         self.limits = limits
         self.files: dict[bytes, File] = {}
+        self.models: dict[bytes, str] = {}  # by fingerprint
         self.found: list[Stored] = []
         self.lost: list[bytes] = []
         self.pins = folder.read_pins()
@@ -115,6 +116,8 @@ class Catalogue:
             self.files[file.entry.name] = file
             self.n_bytes += file.size
             self.found.append(file.entry)
+            if file.model:
+                self.models[file.entry.fingerprint] = file.model
 
     # ---- changing
 
@@ -150,10 +153,13 @@ class Catalogue:
         self.remove(going)
         return going
 
-    def set_aside(self, name: bytes, why: str) -> None:
-        if self.forget(name) and not self.problem:
+    def set_aside(self, name: bytes, why: str) -> bool:
+        """Whether it was known."""
+        is_known = self.forget(name)
+        if is_known and not self.problem:
             self.n_set_aside += 1
             self.folder.set_aside(name, why)
+        return is_known
 
     def use(self, uses: Iterable[tuple[bytes, RequestClass]], used_at: float) -> None:
         self._used.update((name, (request_class, used_at)) for name, request_class in uses if name in self.files)

@@ -1,4 +1,5 @@
-"""What a person sees of the tree: one line for each end of a prompt, of a shared head, and where prompts part."""
+"""What a person sees of the tree: one line for each end of a prompt, of a shared head, of what is pinned, and where
+prompts part."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -28,20 +29,20 @@ class Listed(Struct, frozen=True):
 def listed(roots: Iterable[Root], models: Mapping[bytes, str], pins: frozenset[bytes]) -> Iterator[Listed]:
     for root in roots:
         for held in root.below():
-            if isinstance(held, Block) and not held.is_root and _is_an_end(held):
-                yield _line(held, models.get(root.fingerprint, ""), held.name in pins)
+            if isinstance(held, Block) and not held.is_root and _is_an_end(held, pins):
+                yield _line(held, models.get(root.fingerprint, ""), pins)
 
 
-def _is_an_end(block: Block) -> bool:
-    if len(block.children) != 1:
+def _is_an_end(block: Block, pins: frozenset[bytes]) -> bool:
+    if len(block.children) != 1 or block.name in pins:
         return True
     return any(child.request_class != block.request_class for child in block.children.values())
 
 
-def _line(block: Block, model: str, is_pinned: bool) -> Listed:
+def _line(block: Block, model: str, pins: frozenset[bytes]) -> Listed:
     own = [block]
     for above in path_to(block.parent):
-        if _is_an_end(above):
+        if _is_an_end(above, pins):
             break
         own.append(above)
     return Listed(
@@ -53,6 +54,6 @@ def _line(block: Block, model: str, is_pinned: bool) -> Listed:
         held_bytes=sum(each.n_bytes for each in own if each.payload is not None),
         stored_bytes=sum(each.n_bytes for each in own if each.is_stored),
         request_class=block.request_class,
-        is_pinned=is_pinned,
+        is_pinned=block.name in pins,
         used_at=block.used_at,
     )

@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 
 from anyclaude.engine.cache.block import WIDTH, Block, Piece, Snapshot
+from anyclaude.engine.cache.seam import Ids
 
 SCANNED = 64
 
@@ -72,11 +73,21 @@ def snapshots_on_the_way(last: Block, data: bytes) -> Iterator[Snapshot]:
     """Those that `data` passes, under `last` and its ancestors, the deepest first."""
     node: Block | None = last
     while node:
-        rest = data[node.end * WIDTH :]
         there = [kept for kept in node.snapshots.values() if kept.is_in_tree or kept.payload is not None]
-        passed = [kept for kept in there if rest.startswith(kept.data)]
+        passed = [kept for kept in there if data.startswith(kept.data, node.end * WIDTH)]
         yield from sorted(passed, key=lambda kept: -len(kept.data))
         node = None if node.is_root else node.parent
+
+
+def latest(root: Block, most: int) -> Ids:
+    """The first `most` ids of the way that was used last. After a restart children are in no order: by the clock."""
+    parts: list[bytes] = []
+    node, n_bytes = root, 0
+    while node.children and n_bytes < most * WIDTH:
+        node = max(reversed(node.children.values()), key=lambda child: child.used_at)
+        parts.append(node.data)
+        n_bytes += len(node.data)
+    return np.frombuffer(b"".join(parts)[: most * WIDTH], "<u4")
 
 
 def cut(pieces: list[Piece], n_tokens: int) -> list[Piece]:

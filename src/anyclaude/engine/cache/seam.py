@@ -2,6 +2,7 @@
 those. The store has a thread of its own; everything else here is called by the thread that owns the cache."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -49,11 +50,13 @@ class Stored(Struct, frozen=True):
 
 
 class News(NamedTuple):
-    """What happened to files since the last time. What was `failed` may be written again, what was `evicted` not."""
+    """What happened to files since the last time. What was `failed` may be written again, what was `evicted` not.
+    `models` are names by fingerprint, as the files know them."""
 
     found: Sequence[Stored] = ()
     failed: Sequence[bytes] = ()
     evicted: Sequence[bytes] = ()
+    models: Mapping[bytes, str] = MappingProxyType({})
 
 
 class Read(NamedTuple):
@@ -70,7 +73,7 @@ class Store(Protocol):
         ...
 
     def has_room(self, n_bytes: int, request_class: RequestClass) -> bool:
-        """Whether `write` would be accepted now."""
+        """Whether `write` would be accepted now. When what was refused would be, the store tells its owner."""
         ...
 
     def write(
@@ -97,8 +100,8 @@ class Store(Protocol):
         """Every file, those set aside too; how many."""
         ...
 
-    def verify(self) -> Mapping[str, int]:
-        """Reads everything; what is damaged is set aside. Counts to show."""
+    def verify(self) -> Iterator[Mapping[str, int]]:
+        """Reads everything, a bounded part at each step; what is damaged is set aside. Counts to show, so far."""
         ...
 
     def close(self, limit_s: float) -> None: ...

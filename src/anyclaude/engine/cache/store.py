@@ -12,22 +12,23 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from anyclaude.engine.cache.block_file import Damaged, read_file, sync, write_file
+from anyclaude.engine.cache.block_file import sync, write_file
 from anyclaude.engine.cache.catalogue import Catalogue
 from anyclaude.engine.cache.folder import BlockFolder
 from anyclaude.engine.cache.index import File
 from anyclaude.engine.cache.limits import SIDE_SHARE, StoreLimits
-from anyclaude.engine.cache.reading import Readers
+from anyclaude.engine.cache.reading import LOST, Reading
 from anyclaude.engine.cache.seam import Buffer, Header, News, Read, RequestClass, Stored
 from anyclaude.engine.cache.statistics import StoreStatistics
 from anyclaude.engine.cache.waiting import Job, Waiting
 from anyclaude.errors import UnsafeFolder
 
 BATCH = 16
+STEP_BYTES = 64 << 20  # that a step of `verify` reads, or a file more
 CHECK_S = 5.0  # how often a process that only reads tries to write, and what has changed is told to the index
 RETRY_S = 30.0  # after a write that failed
 EXPIRE_S = 3600.0
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class BlockStore:
-    """See `seam.Store`. `wake` is called, on the store's thread, when there is room again or news."""
+    """See `seam.Store`. `wake` is called, on the store's thread, when there is room for what was refused, or news."""
 
     def __init__(
         self,
@@ -57,13 +58,13 @@ class BlockStore:
         self._failed: list[bytes] = []
         self._evicted: list[bytes] = []
         self._refusing_until = 0.0
+        self._refused: dict[RequestClass, int] = {}  # the smallest of each class
         self._is_busy = self._is_closing = False
         self._complaints: set[str] = set()
         self._n_written = self._written_bytes = self._n_failed = 0
-        self._readers = Readers(self._read)
-        self._n_read = self._read_bytes = 0
         self._problem = ""
         self._catalogue = self._opened()
+        self._reading = Reading(self._changed, self._catalogue, self._waiting, self._complain)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         if self._catalogue:
             self._thread.start()
@@ -90,7 +91,8 @@ class BlockStore:
     def news(self) -> News:
         with self._changed:
             found, lost = self._catalogue.take_news() if self._catalogue else ((), ())
-            news = News(found, [*self._failed, *lost], self._evicted)
+            models = dict(self._catalogue.models) if self._catalogue and found else {}
+            news = News(found, [*self._failed, *lost], self._evicted, models)
             self._failed, self._evicted = [], []
             return news
 
@@ -98,7 +100,20 @@ class BlockStore:
 
     def has_room(self, n_bytes: int, request_class: RequestClass) -> bool:
         with self._changed:
-            return self._has_room(n_bytes, request_class)
+            return self._admits(n_bytes, request_class)
+
+    def _admits(self, n_bytes: int, request_class: RequestClass) -> bool:
+        has_room = self._has_room(n_bytes, request_class)
+        if not has_room:
+            self._refused[request_class] = min(n_bytes, self._refused.get(request_class, n_bytes))
+        return has_room
+
+    def _has_room_again(self) -> bool:
+        """For some of what was refused: said once."""
+        has_room = any(self._has_room(n_bytes, request_class) for request_class, n_bytes in self._refused.items())
+        if has_room:
+            self._refused.clear()
+        return has_room
 
     def _has_room(self, n_bytes: int, request_class: RequestClass) -> bool:
         catalogue, limits = self._catalogue, self.limits
@@ -118,7 +133,7 @@ class BlockStore:
         job = Job(entry, header, buffers, replaces, model)
         with self._changed:
             catalogue = self._catalogue
-            if not catalogue or not self._has_room(job.n_bytes, entry.request_class):
+            if not catalogue or not self._admits(job.n_bytes, entry.request_class):
                 return False
             if entry.name in catalogue.files:
                 catalogue.remove(replaces)
@@ -145,9 +160,10 @@ class BlockStore:
                     self._evicted += catalogue.expire()
             self._tell_index(catalogue)
             with self._changed:
+                is_awaited = bool(self._failed or self._evicted) or self._has_room_again()
                 self._is_busy = False
                 self._changed.notify_all()
-            if jobs:
+            if is_awaited:
                 self._wake()
         self._tell_index(catalogue)
         catalogue.close()
@@ -217,48 +233,27 @@ class BlockStore:
     # ---- reading
 
     def read_many(self, names: Sequence[bytes]) -> Iterator[Read | None]:
-        for read in self._readers.read_many(names):
-            if read:
-                self._n_read += 1
-                self._read_bytes += len(read.data)
-            yield read
-
-    def _read(self, name: bytes) -> Read | None:
-        catalogue = self._catalogue
-        with self._changed:
-            job = self._waiting.get(name)
-            is_there = catalogue and name in catalogue.files
-        if job:
-            return job.read()
-        if not catalogue or not is_there:
-            return None
-        try:
-            return read_file(catalogue.folder.descriptor, name)
-        except Damaged as damage:
-            self.set_aside(name, str(damage))
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                self._complain("read", f"a block in {self.path} cannot be read: {error.strerror}")
-            with self._changed:
-                catalogue.forget(name)
-        return None
+        return self._reading.read_many(names)
 
     def set_aside(self, name: bytes, why: str) -> None:
-        with self._changed:
-            if self._catalogue:
-                self._catalogue.set_aside(name, why)
+        self._reading.set_aside(name, why)
 
-    def verify(self) -> dict[str, int]:
+    def verify(self) -> Iterator[Mapping[str, int]]:
+        """What is removed meanwhile does not count."""
         with self._changed:
             names = list(self._catalogue.files) if self._catalogue else []
-        n_sound = n_bytes = 0
-        for name, read in zip(names, self._readers.read_many(names), strict=True):
-            n_sound += read is not None
-            n_bytes += len(read.data) if read else 0
-            if not read:
+        n_sound = n_damaged = n_bytes = n_told = 0
+        for name, size in zip(names, self._reading.check(names), strict=True):
+            if size == LOST:
+                n_damaged += 1
                 with self._changed:
                     self._failed.append(name)
-        return {"files": len(names), "sound": n_sound, "damaged": len(names) - n_sound, "bytes": n_bytes}
+            elif size is not None:
+                n_sound, n_bytes = n_sound + 1, n_bytes + size
+            if n_bytes - n_told >= STEP_BYTES:
+                n_told = n_bytes
+                yield _counts(n_sound, n_damaged, n_bytes)
+        yield _counts(n_sound, n_damaged, n_bytes)
 
     # ---- keeping house
 
@@ -313,7 +308,7 @@ class BlockStore:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(limit_s)
-        self._readers.close()
+        self._reading.close()
 
     def statistics(self) -> StoreStatistics:
         with self._changed:
@@ -332,9 +327,13 @@ class BlockStore:
                 n_written=self._n_written,
                 written_bytes=self._written_bytes,
                 n_failed=self._n_failed,
-                n_read=self._n_read,
-                read_bytes=self._read_bytes,
+                n_read=self._reading.n_read,
+                read_bytes=self._reading.n_bytes,
                 n_set_aside=catalogue.n_set_aside if catalogue else 0,
                 n_evicted=catalogue.n_evicted if catalogue else 0,
                 n_expired=catalogue.n_expired if catalogue else 0,
             )
+
+
+def _counts(n_sound: int, n_damaged: int, n_bytes: int) -> dict[str, int]:
+    return {"files": n_sound + n_damaged, "sound": n_sound, "damaged": n_damaged, "bytes": n_bytes}

@@ -11,7 +11,6 @@ from anyclaude.engine.cache.block import Held, Snapshot
 from anyclaude.engine.cache.seam import Codec, Store, Stored
 
 QUIET_S = 10.0
-RETRY_S = 1.0
 
 
 class Writing:
@@ -51,20 +50,18 @@ class Writing:
             self._store.touch([(held.name, held.request_class) for held in used if held.is_stored], self._clock())
 
     def offer(self, *, is_last: bool = False) -> float | None:
-        """Gives what the store takes now; `is_last`: tails too. Seconds until it is worth trying again, None if nothing
-        waits."""
+        """Gives what the store takes now; `is_last`: tails too. Seconds until more has been left alone for long enough;
+        None if nothing has to, or the store takes nothing: it tells when it does again."""
         soonest: float | None = None
         for held in list(self._waiting):
             if not self._is_wanted(held):
                 self.discard(held)
                 continue
             wait_s = 0.0 if is_last else self._quiet_left(held)
-            if wait_s <= 0 and not self.write(held):
-                wait_s = RETRY_S
-                if self._is_refused(held):
-                    return wait_s
             if wait_s > 0:
                 soonest = min(soonest or wait_s, wait_s)
+            elif not self.write(held) and self._is_refused(held):
+                return None
         return soonest
 
     def write(self, held: Held) -> bool:
