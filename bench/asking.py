@@ -51,20 +51,29 @@ class Question(Struct, frozen=True):
 def ask(port: int, api: Api, key: str, model: str, question: Question, seen: Callable[[], None] | None = None) -> Asked:
     """`seen` is called at the first token, once its time is taken. Raises BadAnswer."""
     body = question.body(api, model)
+    request_class = "main" if question.system else "auxiliary"
     started = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
     try:
-        return _Reading(started, seen).whole(_events(connection, api, key, body))
+        return _Reading(started, seen).whole(_events(connection, api, key, body, request_class))
     except (OSError, http.client.HTTPException) as error:
         raise BadAnswer(f"no answer: {type(error).__name__}: {error}") from None
     finally:
         connection.close()
 
 
-def _events(connection: http.client.HTTPConnection, api: Api, key: str, body: bytes) -> Iterator[dict[str, Any]]:
+def _events(
+    connection: http.client.HTTPConnection, api: Api, key: str, body: bytes, request_class: str
+) -> Iterator[dict[str, Any]]:
+    """With the headers by which the gateway knows whose prompts begin alike, and which are worth being ready for."""
     path = {"chat": "/v1/chat/completions", "messages": "/v1/messages"}[api]
-    headers = {"content-type": "application/json", "authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
-    headers["user-agent"] = "claude-cli/0 (external, cli)"  # by which the gateway knows whose prompts begin alike
+    headers = {
+        "content-type": "application/json",
+        "authorization": f"Bearer {key}",
+        "anthropic-version": "2023-06-01",
+        "user-agent": "claude-cli/0 (external, cli)",
+        "x-claude-code-request-class": request_class,
+    }
     connection.request("POST", path, body, headers)
     response = connection.getresponse()
     if response.status != 200:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -134,7 +135,9 @@ class Engine:
     @contextlib.contextmanager
     def running(self, home: Path, project: Path) -> Generator[Running]:
         home.mkdir(mode=0o700, exist_ok=True)
-        server = EngineRunning(home, project, _folders(home), self._options)
+        folders = _folders(home)
+        shutil.rmtree(folders.sessions, ignore_errors=True)  # as a reboot does: for a client that lives on it prepares
+        server = EngineRunning(home, project, folders, self._options)
         try:
             server.launch(self._models[0])
             server.ask(self._models[0], FIRST_WORD)

@@ -23,7 +23,7 @@ from bench.servers import START_S, free_port, own_environment, running
 
 VLLM_MLX = Path(__file__).with_name(".vllm-mlx")
 _VLLM_MLX_WANTED = ("vllm-mlx==0.6.0", "mlx[cpu]" if sys.platform == "linux" else "mlx")
-FIRST_WORD = Question("", [("user", "hello")], 1)  # a server is ready once it has answered it
+FIRST_WORD = Question("", [("user", "hello")], 1)  # ready is who has answered it
 _CACHE_LINE = re.compile(r"Prompt Cache: (\d+) sequences, ([\d.]+) GB")
 _SCHEDULED = re.compile(r"prompt_tokens=(\d+) tokens_to_prefill=(\d+)")
 _CACHE_MEMORY = re.compile(r"cache_entries=\d+ cache_mem=([\d.]+)MB")

@@ -64,6 +64,15 @@ def test_what_the_engine_keeps_is_listed_pinned_deleted_and_cleared(home: Home, 
         assert home.run("cache", "pin", digest).returncode == 0
         assert [entry["is_pinned"] for entry in entries(home)] == [True]
         assert "pinned" in home.run("cache", "ls").stdout
+        verified = home.run("cache", "verify")
+        assert verified.returncode == 0
+        assert "tiny-qwen3: the same with and without, " in verified.stdout
+        assert json.loads(home.run("cache", "verify", "--json").stdout)["parity"][0]["holds"] is True
+        assert home.run("cache", "unpin", digest).stdout == f"{digest} is kept like any other\n"
+        assert [entry["is_pinned"] for entry in entries(home)] == [False]
+        again = home.run("cache", "unpin", digest)
+        assert again.returncode == 1
+        assert "no pinned state has a digest" in again.stderr
         assert "deleted 1 blocks" in home.run("cache", "rm", digest).stdout
         assert entries(home) == []
         gone = home.run("cache", "rm", digest)
@@ -113,7 +122,8 @@ def test_without_a_gateway_an_engine_of_its_own_answers(home: Home) -> None:
     assert done.stdout == "the engine keeps no state of any prompt\n"
     assert done.stderr == "anyclaude: starting an engine for this command\n"
     verified = json.loads(home.run("cache", "verify", "--json").stdout)
-    assert verified["damaged"] == 0
+    assert (verified["damaged"], verified["parity"]) == (0, [])
+    assert home.run("cache", "verify").stdout.endswith("no model is loaded: files only\n")
     assert home.status() == []
 
 

@@ -55,7 +55,6 @@ def test_of_a_private_launch_the_engine_writes_nothing(engine: EngineHome) -> No
         conversation.say(" and ".join([phrase] * 200))  # blocks of it
         assert conversation.say("zqagain") == "Still here."
         ids = np.array(tokenizer.encode(f" {phrase}").ids, "<u4").tobytes()
-        engine.wait_until_written()
         assert engine.home.run("stop", "--force").returncode == 0
         files = [path for path in (engine.home.root / "cache").rglob("*") if path.is_file()]
         written.append(any(ids in data or phrase.encode() in data for data in map(Path.read_bytes, files)))

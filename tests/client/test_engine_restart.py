@@ -75,7 +75,7 @@ def test_after_a_restart_the_blocks_are_in_memory_before_the_first_word_is_typed
         with Terminal(command, cwd=engine.home.project, environment=engine.home.environment) as at:
             at.wait_until(has_prompt, what="the prompt")
             if conversation is again:
-                wait_until(lambda: prepared(engine) > 50, "blocks are in memory")
+                wait_until(lambda: prepared(engine) > 50, "blocks come into memory")
             n_loaded = prepared(engine)
             say(at, f"typed after a restart {n_loaded}")
             at.wait_for("● no marker")
@@ -94,7 +94,7 @@ def prepared(engine: EngineHome) -> int:
 
 @pytest.fixture
 def long_answers(tmp_path: Path) -> Generator[EngineHome]:
-    with make_engine_home(tmp_path / "home", long_model(tmp_path / "long")) as made:
+    with make_engine_home(tmp_path / "home", long_model(tmp_path / "long", n_words=1_800)) as made:
         yield made
 
 

@@ -117,3 +117,21 @@ def test_a_call_id_carries_nine_letters_and_digits() -> None:
     answer, _ = read(CALL)
     (call,) = answer.turn.calls
     assert re.fullmatch("toolu_[0-9a-f]{12}_[A-Za-z0-9]{9}", call.id)
+
+
+HARMONY = Markers("<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>", "<|start|>assistant")
+
+
+@given(st.lists(st.integers(1, 9), max_size=40))
+def test_what_opens_the_words_of_an_answer_is_not_shown(sizes: list[int]) -> None:
+    text = (
+        "<|channel|>analysis<|message|>let me see<|end|><|start|>assistant<|channel|>final<|message|>It is <|x|> done."
+    )
+    answer = Answer(1, HARMONY, None, (), (), begins_in_reasoning=False)
+    found: list[Piece | CallPiece] = []
+    at = 0
+    for size in (*sizes, len(text)):
+        found += answer.feed(text[at : at + size])
+        at += size
+    found += answer.finish("stop")
+    assert (words(found, "thinking"), words(found)) == ("let me see", "It is <|x|> done.")

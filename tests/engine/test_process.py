@@ -154,6 +154,30 @@ def test_a_model_at_work_is_not_unloaded(shared: EngineClient, endless: Path) ->
     assert (told["unloaded"], told["busy"]) == ([], [str(endless)])
 
 
+def test_without_a_name_every_model_is_unloaded_that_nothing_runs_on(
+    shared: EngineClient, script: Path, endless: Path
+) -> None:
+    shared.load(script)
+    request = shared.start(endless, said("tell me"), max_tokens=5_000)
+    next(report for report in shared.reports(request) if isinstance(report, Piece))
+    assert shared.tell("unload") == {"unloaded": [str(script)], "busy": [str(endless)]}
+    shared.cancel(request)
+    assert shared.tell("unload") == {"unloaded": [str(endless)], "busy": []}
+    assert shared.tell("unload", str(endless), "/no/such/folder") == {"unloaded": [], "busy": []}
+    assert shared.tell("models") == {"models": []}
+
+
+def test_the_self_test_runs_beside_an_answer_and_leaves_no_model_behind(shared: EngineClient, endless: Path) -> None:
+    request = shared.start(endless, said("tell me"), max_tokens=5_000)
+    next(report for report in shared.reports(request) if isinstance(report, Piece))
+    told = shared.tell("selftest")
+    models = [model["folder"] for model in shared.tell("models")["models"]]
+    next(report for report in shared.reports(request) if isinstance(report, Piece))
+    shared.cancel(request)
+    assert told["parity"]["equal_tokens"]
+    assert models == [str(endless)]
+
+
 @pytest.mark.parametrize("fault", ["no folder", "pickle", "code", "weights that compute nothing", "link"])
 def test_a_hostile_or_broken_model_is_refused_and_leaves_nothing(
     shared: EngineClient, tmp_path: Path, fault: str

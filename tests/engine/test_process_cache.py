@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from anyclaude.wire.frames import Began, Chat, Prepare, Told
+from anyclaude.wire.frames import Began, Chat, Piece, Prepare, Told
 from tests.support.engine import Answered, EngineClient, running_engine, said
 from tests.support.long_model import long_model
 from tests.support.marker_model import marker_model
@@ -52,6 +52,9 @@ def test_what_is_listed_can_be_pinned_and_removed_by_its_digest(shared: EngineCl
     assert n_read(shared.generate(model, a_conversation("removed"))) == 1
     assert shared.tell("cache.pin", digest) == {"pinned": [digest]}
     assert [line["is_pinned"] for line in shared.tell("cache.ls")["entries"] if line["digest"] == digest] == [True]
+    assert shared.tell("cache.unpin", digest) == {"unpinned": [digest]}
+    assert shared.tell("cache.unpin", digest) == {"unpinned": []}
+    assert [line["is_pinned"] for line in shared.tell("cache.ls")["entries"] if line["digest"] == digest] == [False]
     assert shared.tell("cache.rm", digest)["removed"] >= 1
     assert shared.tell("cache.rm", digest) == {"removed": 0}
     assert shared.tell("cache.pin", "no such digest") == {"pinned": []}
@@ -64,7 +67,9 @@ def test_what_is_verified_is_sound_until_a_file_is_damaged(tmp_path: Path, model
     files = sorted((tmp_path / "cache" / "blocks").glob("*.kv"))
     assert len(files) >= 2
     with running_engine(tmp_path / "cache") as engine:
+        assert {line["model"] for line in engine.tell("cache.ls")["entries"]} == {model.name}
         checked = engine.tell("cache.verify")
+        assert checked["parity"] == []
         assert (checked["files"], checked["sound"], checked["damaged"], checked["faults"]) == (
             len(files),
             len(files),
@@ -75,6 +80,9 @@ def test_what_is_verified_is_sound_until_a_file_is_damaged(tmp_path: Path, model
             damage(file)
         assert engine.tell("cache.verify")["damaged"] == len(files)
         again = engine.generate(model, a_conversation("damaged"))
+        (parity,) = engine.tell("cache.verify")["parity"]
+    assert (parity["model"], parity["holds"], parity["equal_tokens"]) == (model.name, True, True)
+    assert parity["tokens"] == 511
     assert again.text == first.text == "the answer"
     assert again.finished.n_prefilled == first.finished.n_prompt
 
@@ -83,6 +91,18 @@ def damage(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-20] ^= 0xFF
     file.write_bytes(data)
+
+
+def test_an_answer_goes_on_while_files_are_verified(tmp_path: Path) -> None:
+    model = long_model(tmp_path / "long", n_words=1_000)
+    with running_engine(tmp_path / "cache") as engine:
+        request = engine.start(model, said("tell me, " + LONG[:4_000]), max_tokens=5_000)
+        next(report for report in engine.reports(request) if isinstance(report, Piece))
+        checked = engine.tell("cache.verify")
+        next(report for report in engine.reports(request) if isinstance(report, Piece))
+        engine.cancel(request)
+    assert checked["damaged"] == 0
+    assert [parity["holds"] for parity in checked["parity"]] == [True]
 
 
 def test_what_is_cleared_is_gone_from_memory_and_from_disk(tmp_path: Path, model: Path) -> None:

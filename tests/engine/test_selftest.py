@@ -1,11 +1,14 @@
 """What `anyclaude doctor --engine` reports is measured, right on every kind of model, and leaves nothing behind."""
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 import pytest
 
+from anyclaude.engine import adapter
 from anyclaude.engine.selftest import selftest
 from anyclaude.engine.state import Layout
 from anyclaude.errors import ModelRefused
@@ -44,6 +47,24 @@ def test_state_that_comes_back_wrong_is_reported(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Layout, "cut", one_too_early)
     assert selftest(None, tmp_path)["parity"]["largest_difference"] > 1e-3
+
+
+def test_no_token_is_read_that_the_model_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX would read behind the end of the embeddings, and say nothing."""
+    seen: set[int] = set()
+    model = adapter.random_model(n_vocabulary=40)
+
+    class Listening:
+        def __call__(self, tokens: mx.array, **fields: Any) -> mx.array:
+            seen.update(np.array(tokens).reshape(-1).tolist())
+            return model(tokens, **fields)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+    monkeypatch.setattr(adapter, "random_model", Listening)
+    assert selftest(None, tmp_path)["parity"]["equal_tokens"] is True
+    assert seen == set(range(40))
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ _STOP = "stop:"
 
 
 class Markers(Struct, frozen=True):
-    """`think_open` and `think_close` surround reasoning; None where a model has none."""
+    """`think_open` and `think_close` surround reasoning; None where a model has none. `words_open` is what some models
+    write before their words, `role_open` before each part of an answer."""
 
     think_open: str | None = None
     think_close: str | None = None
+    words_open: str | None = None
+    role_open: str | None = None
 
 
 class Answer:
@@ -148,6 +151,11 @@ def _transitions(
         found["thinking"] = [(markers.think_close, "text")]
         if parser is not None:
             found["thinking"].append((parser.open, "call"))
+    if markers.words_open:
+        for opening in (markers.words_open, f"{markers.role_open or ''}{markers.words_open}"):
+            found["text"].append((opening, "text"))
+            if "thinking" in found:
+                found["thinking"].append((opening, "text"))
     if parser is not None:
         found["text"].append((parser.open, "call"))
         found["call"] = [(parser.close, "text")] if parser.close else []

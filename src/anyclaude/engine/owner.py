@@ -16,6 +16,7 @@ import mlx.core as mx
 import msgspec
 
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.conversation import Rendered
 from anyclaude.engine.memory import EngineMemory
 from anyclaude.engine.models import Models, ResidentModel
 from anyclaude.engine.options import Options
@@ -224,7 +225,7 @@ def _row(work: Prompted, model: ResidentModel) -> Row:
     row.limit_reason = "length" if request.max_tokens <= left else "window"
     row.answer = Answer(
         request.id,
-        Markers(reader.shape.think_open, reader.shape.think_close),
+        _markers(reader, rendered),
         reader.parser,
         request.chat.tools,
         request.stop_sequences,
@@ -234,3 +235,11 @@ def _row(work: Prompted, model: ResidentModel) -> Row:
     row.sampler = model.samplers.of(request.sampling)
     row.processors = (work.constraint,) if work.constraint else ()
     return row
+
+
+def _markers(reader: Reader, rendered: Rendered) -> Markers:
+    shape = reader.shape
+    if not shape.words_open:
+        return Markers(shape.think_open, shape.think_close)
+    role_open = reader.vocabulary.decode(rendered.generation)
+    return Markers(shape.think_open, shape.think_close, shape.words_open, role_open)

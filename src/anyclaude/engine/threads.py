@@ -33,7 +33,9 @@ class Threads:
         self._inbox: queue.Queue[Request | Callable[[], None]] = queue.Queue()
         limits = store_limits(options)
         to_models: queue.Queue[Work | None] = queue.Queue()
-        store = BlockStore(folder / "blocks", limits, wake=lambda: to_models.put(Wake())) if limits.budget_bytes else None
+        store = None
+        if limits.budget_bytes:
+            store = BlockStore(folder / "blocks", limits, wake=lambda: to_models.put(Wake()))
         cache = BlockCache(options.kv_memory_bytes, store, StateCodec())
         self._owner = Owner(
             to_models,

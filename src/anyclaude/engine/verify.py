@@ -43,7 +43,8 @@ class Parity(Struct, frozen=True):
 def verification(cache: BlockCache, models: Iterable[ResidentModel]) -> Iterator[dict[str, Any] | None]:
     """None after each step, and the answer at the end."""
     counts: dict[str, int] = {}
-    for counts in cache.verify():
+    for so_far in cache.verify():
+        counts = so_far
         yield None
     parities: list[Parity] = []
     for model in list(models):

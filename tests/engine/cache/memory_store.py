@@ -68,8 +68,8 @@ class MemoryStore:
         self.disk.files.clear()
         return n
 
-    def verify(self) -> Mapping[str, int]:
-        return {"files": len(self.disk.files)}
+    def verify(self) -> Iterator[Mapping[str, int]]:
+        yield {"files": len(self.disk.files)}
 
     def close(self, limit_s: float) -> None: ...
 

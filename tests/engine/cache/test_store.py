@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 
+from anyclaude.engine.cache import store
 from anyclaude.engine.cache.block_file import MAGIC, file_name
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.catalogue import Catalogue
@@ -434,18 +435,56 @@ def test_a_snapshot_that_is_damaged_leaves_the_one_before_it(opened: Opened, fol
     cache.check_integrity()
 
 
+def verified(cache: BlockCache) -> dict[str, int]:
+    return list(cache.verify())[-1]
+
+
 def test_verify_reads_everything(opened: Opened, folder: Path) -> None:
     cache = opened()
     put(cache, run(0, 40))
     cache.flush(10)
-    assert cache.verify() == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
+    assert verified(cache) == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
     path = files(folder)[0]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert cache.verify()["damaged"] == 1
+    assert verified(cache)["damaged"] == 1
     assert found(cache, run(0, 40)) == 40, "it is in memory still"
     cache.flush(10)
-    assert cache.verify() == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
+    assert verified(cache) == {"files": 10, "sound": 10, "damaged": 0, "bytes": 40 * TOKEN_BYTES, "faults": 0}
     cache.check_integrity()
+
+
+def test_what_goes_while_files_are_verified_is_not_called_damaged(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STEP_BYTES", 1)
+    cache = opened()
+    put(cache, run(0, 400))
+    cache.flush(10)
+    steps = cache.verify()
+    assert next(steps)["files"] == 1
+    cache.clear()
+    last = list(steps)[-1]
+    assert (last["damaged"], last["files"] < 50) == (0, True)
+    put(cache, run(0, 40))
+    cache.flush(10)
+    files(folder)[3].unlink()
+    assert verified(cache)["damaged"] == 1, "nobody of ours has removed it"
+
+
+def test_models_keep_their_names_over_a_restart_until_they_have_another(opened: Opened) -> None:
+    first = opened()
+    first.name_model(MODEL, "tiny")
+    put(first, run(0, 8))
+    first.close(10)
+    again = opened()
+    found(again, run(0, 8))
+    assert [line["model"] for line in again.ls()] == ["tiny"]
+    again.name_model(MODEL, "renamed")
+    again.close(10)
+    other = opened()
+    other.name_model(MODEL, "renamed")
+    found(other, run(0, 8))
+    assert [line["model"] for line in other.ls()] == ["renamed"]
 
 
 def test_what_waits_to_be_written_can_be_read(folder: Path) -> None:
