@@ -93,7 +93,7 @@ def damage(file: Path) -> None:
     file.write_bytes(data)
 
 
-def test_an_answer_goes_on_while_files_are_verified(tmp_path: Path) -> None:
+def test_files_and_state_are_verified_beside_an_answer(tmp_path: Path) -> None:
     model = long_model(tmp_path / "long", n_words=1_000)
     with running_engine(tmp_path / "cache") as engine:
         request = engine.start(model, said("tell me, " + LONG[:4_000]), max_tokens=5_000)

@@ -70,7 +70,8 @@ def _print_engine(engine: Mapping[str, Any]) -> None:
         loading = f", loads {engine['loading']}" if engine["loading"] else ""
         print(f"  engine  pid {engine['pid']}, {loaded}{loading}")
     if engine["n_ends"]:
-        print(f"  engine  died {engine['n_ends']} times; the last one {engine['last_end']}")
+        times = "once" if engine["n_ends"] == 1 else f"{engine['n_ends']} times"
+        print(f"  engine  died {times}; the last one {engine['last_end']}")
 
 
 def _doing(turn: Mapping[str, Any]) -> str:
@@ -104,7 +105,9 @@ def print_turns(turns: Sequence[Mapping[str, Any]]) -> None:
 
 def _age(age_s: float) -> str:
     minutes = int(age_s) // 60
-    return f"{int(age_s)} s" if minutes == 0 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min" if minutes else f"{int(age_s)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def stop(line: CommandLine, folders: Folders) -> int:

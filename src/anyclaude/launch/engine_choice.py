@@ -52,7 +52,7 @@ def engine_choice(settings: Settings, hub: Path, used: Used, *, is_named: bool) 
         silence_s=settings.backend_silence_s,
         engine_options=engine_options(settings),
     )
-    notes = tuple(_notes(model, machine, window, is_named=is_named))
+    notes = tuple(_notes(model, machine, window, is_named=is_named, is_set=settings.context_window is not None))
     return Choice(target, model.short_name, window or ASSUMED_WINDOW, notes)
 
 
@@ -101,7 +101,9 @@ def _window(model: LocalModel, machine: Machine) -> int | None:
     return min(model.context_window, max(room, SMALL_WINDOW // _STEP * _STEP))
 
 
-def _notes(model: LocalModel, machine: Machine, window: int | None, *, is_named: bool) -> Iterator[str]:
+def _notes(
+    model: LocalModel, machine: Machine, window: int | None, *, is_named: bool, is_set: bool
+) -> Iterator[str]:
     if not is_named:
         yield "no model server runs; the embedded engine runs a model of this machine (--mode mlx)"
     yield f"{model.short_name} on the embedded engine ({model.folder})"
@@ -115,7 +117,10 @@ def _notes(model: LocalModel, machine: Machine, window: int | None, *, is_named:
         yield f"it does not tell its context window; assuming {ASSUMED_WINDOW:,} (setting context_window)"
         return
     if model.context_window is not None and window < model.context_window:
-        yield f"a window of {window:,} of its {model.context_window:,} tokens, by the memory (setting context_window)"
+        why = "as context_window says" if is_set else "by the memory (setting context_window)"
+        yield f"a window of {window:,} of its {model.context_window:,} tokens, {why}"
+    if model.context_window is not None and window > model.context_window:
+        yield f"context_window is {window:,}, more than the {model.context_window:,} tokens that the model was made for"
     if window < SMALL_WINDOW:
         yield small_window_note(window)
 

@@ -93,8 +93,9 @@ class History:
         return [_row(found) for found in reversed(self._all(query, *values))]
 
     def last_used(self, backend: str) -> dict[str, float]:
-        """When each model of a backend was last asked, by its name; seconds since 1970."""
-        query = "SELECT model, max(started_at) AS at FROM turn WHERE backend = ? GROUP BY model"
+        """When each model of a backend last read a prompt, by its name; seconds since 1970. One that never did, because
+        it could not be loaded for example, is not among them."""
+        query = "SELECT model, max(started_at) AS at FROM turn WHERE backend = ? AND tokens_prompt > 0 GROUP BY model"
         return {row["model"]: row["at"] for row in self._all(query, backend)}
 
     def turn(self, number: int) -> TurnRow | None:

@@ -157,6 +157,11 @@ class BlockCache:
         self._tree.pins.clear()
         return max(n_known, self._store.clear() if self._store else 0)
 
+    @property
+    def problem(self) -> str:
+        """Why nothing on disk can be changed; empty if it can, or if nothing is to be there."""
+        return self._store.problem if self._store else ""
+
     def verify(self) -> Iterator[dict[str, int]]:
         """Every file is read and checked, a bounded part at each step, and at last the tree itself: what is wrong with
         that is logged. Counts, so far."""

@@ -186,7 +186,8 @@ class BlockStore:
         with self._changed:
             self._evicted += catalogue.make_room(job.n_bytes)
         if folder.free_bytes() < job.n_bytes + self.limits.keep_free_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left = self.limits.keep_free_bytes >> 20
+            raise OSError(errno.ENOSPC, f"the disk is full, but for the {left} MiB that are left to others")
         size = write_file(folder.descriptor, job.entry, job.header, job.buffers, job.model)
         with self._changed:
             if written := self._waiting.remove(name):
