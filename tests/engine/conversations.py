@@ -11,8 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from anyclaude.engine.shape import Shape
-from anyclaude.engine.tokens import Ids
+from anyclaude.engine.text.shape import Shape
+from anyclaude.engine.text.tokens import Ids
 from anyclaude.wire.frames import Call, Turn
 from tests.engine.shapes import MARKUP, SPECIAL, Model
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer
 
-from anyclaude.engine.added_tokens import Table, added_tokens
-from anyclaude.engine.probe import Shape, probe
-from anyclaude.engine.template import Template
-from anyclaude.engine.tokens import Vocabulary
+from anyclaude.engine.text.added_tokens import Table, added_tokens
+from anyclaude.engine.text.probe import Shape, probe
+from anyclaude.engine.text.template import Template
+from anyclaude.engine.text.tokens import Vocabulary
 from tests.support.tokenizer_files import trained_tokenizer
 
 SPECIAL = (

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from anyclaude.engine import adapter
+from anyclaude.engine.model import adapter
+from anyclaude.engine.model.state import Layout
 from anyclaude.engine.selftest import selftest
-from anyclaude.engine.state import Layout
 from anyclaude.errors import ModelRefused
 from tests.support.models import FAMILIES, Family, random_model
 

@@ -7,11 +7,11 @@ from typing import cast
 import mlx.core as mx
 import pytest
 
-from anyclaude.engine import adapter
 from anyclaude.engine.cache.blocks import N_TOKENS, BlockCache
 from anyclaude.engine.cache.store import BlockStore
-from anyclaude.engine.models import ResidentModel
-from anyclaude.engine.state import StateCodec, StatePayload
+from anyclaude.engine.model import adapter
+from anyclaude.engine.model.models import ResidentModel
+from anyclaude.engine.model.state import StateCodec, StatePayload
 from anyclaude.engine.verify import MOST_TOKENS, parity, verification
 from tests.support.models import CUTTABLE, FAMILIES, Family, random_model
 from tests.support.rows import Bench, as_ids, some_ids

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from anyclaude.engine.added_tokens import Table, added_tokens
-from anyclaude.engine.tokens import Vocabulary
+from anyclaude.engine.text.added_tokens import Table, added_tokens
+from anyclaude.engine.text.tokens import Vocabulary
 
 CONTROL = ("<s>", "</s>", "[INST]", "[/INST]", "<unk>")
 _CORPUS = sorted(Path(__file__).parent.glob("*.py"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from anyclaude.engine.cache.blocks import BlockCache
-from anyclaude.engine.models import Models, ResidentModel, Wanted
-from anyclaude.engine.output import Answer, Markers
-from anyclaude.engine.row import Ids, Row
-from anyclaude.engine.sampling import Defaults
-from anyclaude.engine.scheduler import Scheduler
-from anyclaude.engine.state import Copied, StateCodec
+from anyclaude.engine.generation.output import Answer, Markers
+from anyclaude.engine.generation.row import Ids, Row
+from anyclaude.engine.generation.scheduler import Scheduler
+from anyclaude.engine.model.models import Models, ResidentModel, Wanted
+from anyclaude.engine.model.sampling import Defaults
+from anyclaude.engine.model.state import Copied, StateCodec
 from anyclaude.wire.frames import Report, RequestClass, Sampling
 
 NEVER_ENDS = Defaults()

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from anyclaude.engine.models import ResidentModel
-from anyclaude.engine.row import Row
+from anyclaude.engine.generation.row import Row
+from anyclaude.engine.model.models import ResidentModel
 from anyclaude.wire.frames import Began, Told
 from tests.support.rows import Bench
 

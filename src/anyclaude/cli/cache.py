@@ -116,8 +116,8 @@ def _clear(line: CommandLine, settings: Settings, folders: Folders) -> int:
     if not is_confirmed(line, question):
         say("nothing was deleted")
         return 1
-    _forget_turns(folders)
     told = ask("cache.clear", (), settings, folders)
+    _forget_turns(folders)
     if "--json" in line.flags:
         print_json(told)
         return 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,7 +26,7 @@ from anyclaude.launch.client_settings import default_model, find_redirects
 from anyclaude.launch.engine_choice import engine_choice, names_engine
 from anyclaude.launch.environment import redirects
 from anyclaude.launch.local_model import hub_folder, window_of
-from anyclaude.launch.model_store import hub_models
+from anyclaude.launch.model_store import LocalModel, known_models, last_used
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import all_addresses
 
@@ -61,8 +61,10 @@ def _indented(text: str) -> str:
 
 def _findings(settings: Settings, folders: Folders, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _client(settings, environ)
-    yield from asyncio.run(_backends(settings, hub_folder(environ), default_model(environ)))
-    yield from engine_findings(settings, environ)
+    hub, used = hub_folder(environ), last_used(folders.ledger)
+    models = [model for model in known_models(hub, used) if model.chats]
+    yield from asyncio.run(_backends(settings, hub, used, models, default_model(environ)))
+    yield from engine_findings(settings, models)
     yield from _gateway(settings, folders)
     yield from _ledger(folders)
     yield from _overrides(environ)
@@ -80,11 +82,13 @@ def _client(settings: Settings, environ: Mapping[str, str]) -> Finding:
     return Finding("note", "client", f"Claude Code {version}", do)
 
 
-async def _backends(settings: Settings, hub: Path, default: str | None) -> list[Finding]:
+async def _backends(
+    settings: Settings, hub: Path, used: Mapping[str, float], models: Sequence[LocalModel], default: str | None
+) -> list[Finding]:
     if goes_straight(settings):
         return [Finding("ok", "backend", "mode claude: Claude Code runs with nothing of ours")]
     if names_engine(settings, kind_of_mode(settings)):
-        return [_engine(settings, hub)]
+        return [_engine(settings, hub, used)]
     clients = Clients()
     try:
         servers = await find(settings, clients)
@@ -92,7 +96,7 @@ async def _backends(settings: Settings, hub: Path, default: str | None) -> list[
         return [Finding("problem", "backend", error.message)]
     finally:
         await clients.close()
-    if not servers and any(model.chats for model in hub_models(hub)):
+    if not servers and models:
         return [Finding("ok", "backend", "no model server runs on the usual ports: a launch uses the embedded engine")]
     if not servers:
         hints = "\n  ".join(kind.hint for kind in KINDS.values() if kind.ports)
@@ -100,9 +104,9 @@ async def _backends(settings: Settings, hub: Path, default: str | None) -> list[
     return [finding for server in servers for finding in _server(server, hub, default)]
 
 
-def _engine(settings: Settings, hub: Path) -> Finding:
+def _engine(settings: Settings, hub: Path, used: Mapping[str, float]) -> Finding:
     try:
-        choice = engine_choice(settings, hub, dict, is_named=True)
+        choice = engine_choice(settings, hub, lambda: used, is_named=True)
     except AnyclaudeError as error:
         return Finding("problem", "backend", error.message)
     return Finding("ok", "backend", f"mode mlx: {choice.notes[0]}")

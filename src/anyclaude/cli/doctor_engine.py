@@ -1,7 +1,7 @@
 """The embedded engine's part of `anyclaude doctor`: what it has to work with, and with `--engine` a trial of it."""
 
 import ctypes.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from anyclaude.errors import EngineFailed
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.engine_choice import pull_line
 from anyclaude.launch.local_model import hub_folder
-from anyclaude.launch.model_store import LocalModel, find_model, hub_models
+from anyclaude.launch.model_store import LocalModel, find_model
 from anyclaude.launch.recommend import this_machine
 from anyclaude.paths import Folders
 
@@ -22,9 +22,9 @@ _BLAS_PACKAGE = "libopenblas0-pthread"
 _TOLERANCE = 1e-2  # of log-probabilities, for weights of 16 bits
 
 
-def engine_findings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def engine_findings(settings: Settings, models: Sequence[LocalModel]) -> Iterator[Finding]:
+    """`models` are those of this machine that chat."""
     machine = this_machine(settings.engine_memory_mb)
-    models = [model for model in hub_models(hub_folder(environ)) if model.chats]
     yield _models(models, pull_line(machine))
     for model in models:
         if model.weights_bytes >= machine.budget_bytes:
@@ -38,7 +38,7 @@ def engine_findings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield Finding("note", "engine", "MLX for CUDA is installed; the memory of the GPU is not known here", do)
 
 
-def _models(models: list[LocalModel], line: str) -> Finding:
+def _models(models: Sequence[LocalModel], line: str) -> Finding:
     if not models:
         return Finding("note", "engine", "no model for the embedded engine is on this machine", line)
     names = ", ".join(model.name for model in models[:5]) + (" and others" if len(models) > 5 else "")

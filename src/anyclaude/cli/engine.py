@@ -22,7 +22,10 @@ def ask(what: AskWhat, names: Sequence[str], settings: Settings, folders: Folder
     """Raises EngineFailed, ServerNotReached or ApiError with what the engine said."""
     client = running(folders)
     told = client.engine(what, names) if client is not None else None
-    return ask_own(what, names, settings, folders) if told is None else told
+    told = ask_own(what, names, settings, folders) if told is None else told
+    if "problem" in told:
+        raise EngineFailed(told["problem"])
+    return told
 
 
 def ask_own(what: AskWhat, names: Sequence[str], settings: Settings, folders: Folders) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from anyclaude.cli.confirm import is_confirmed
 from anyclaude.cli.engine import loaded_models
 from anyclaude.cli.show import clock, or_dash, print_columns, print_json, say
 from anyclaude.config.settings import Settings
-from anyclaude.errors import AnyclaudeError, EngineFailed, UsageError
+from anyclaude.errors import AnyclaudeError, EngineFailed, NoBackend, UsageError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.local_model import hub_folder
 from anyclaude.launch.model_store import (
@@ -94,10 +94,19 @@ def _name_in_cache(given: str, hub: Path) -> str:
     name = given.removeprefix("mlx/")
     if is_hub_id(name) and repository_of(name, hub).is_dir():
         return name
-    model = find_model(given, hub, Path.cwd())
+    model = _here(given, hub)
     if not model.is_hub:
         raise UsageError(f"{model.folder} is a folder of your own; it is not anyclaude's to delete")
     return model.name
+
+
+def _here(given: str, hub: Path) -> LocalModel:
+    """For what is to go: no word of how to download it. Raises NoBackend."""
+    name = given.removeprefix("mlx/")
+    try:
+        return find_model(given, hub, Path.cwd())
+    except NoBackend as error:
+        raise NoBackend(error.message.removesuffix(f". To download it:\n  anyclaude models pull {name}")) from None
 
 
 def _let_go(name: str, hub: Path, folders: Folders) -> None:
@@ -126,7 +135,7 @@ def load(line: CommandLine, folders: Folders, environ: Mapping[str, str]) -> int
 def unload(line: CommandLine, folders: Folders, environ: Mapping[str, str]) -> int:
     """Status 1 where something still runs on one of them."""
     hub = hub_folder(environ)
-    names = [str(find_model(name, hub, Path.cwd()).folder) for name in line.operands]
+    names = [str(_here(name, hub).folder) for name in line.operands]
     told = _gateway(folders).engine("unload", names) or {"unloaded": [], "busy": []}
     if "--json" in line.flags:
         print_json(told)
@@ -136,7 +145,7 @@ def unload(line: CommandLine, folders: Folders, environ: Mapping[str, str]) -> i
     for folder in told["busy"]:
         print(f"{folder} is in use: try again when its turns have ended")
     if not told["unloaded"] and not told["busy"]:
-        print("nothing of that was in memory")
+        print("it was not in memory" if names else "no model was in memory")
     return int(bool(told["busy"]))
 
 

@@ -19,7 +19,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from anyclaude import __version__
-from anyclaude.engine.blas import load_openblas
+from anyclaude.engine.model.blas import load_openblas
 from anyclaude.engine.options import read_options
 from anyclaude.engine.writer import Writer
 from anyclaude.paths import private_folder

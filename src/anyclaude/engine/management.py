@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from anyclaude.engine.folder import check_folder
+from anyclaude.engine.files.folder import check_folder
 from anyclaude.engine.owner import Owner, Steps, Value
 from anyclaude.engine.selftest import selftest
 from anyclaude.engine.verify import verification
@@ -22,6 +22,8 @@ def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> Value | 
             return _unload(owner, ask.names)
         case "cache.ls":
             return {"entries": owner.cache.ls()}
+        case "cache.pin" | "cache.unpin" | "cache.rm" | "cache.clear" if problem := _kept(owner):
+            return {"problem": problem}
         case "cache.pin":
             return {"pinned": [name for name in ask.names if owner.cache.pin(name)]}
         case "cache.unpin":
@@ -35,6 +37,18 @@ def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> Value | 
             return verification(owner.cache, owner.models)
         case "selftest":
             return _selftest(owner, ask.names)
+
+
+def _kept(owner: Owner) -> str:
+    """Why what is on disk would stay as it is, whatever was asked; empty where it would not."""
+    blocks = owner.folder / "blocks"
+    if problem := owner.cache.problem:
+        return f"nothing was changed, because {blocks} belongs to another engine or cannot be written: {problem}"
+    if not owner.options.kv_disk_mb and any(blocks.glob("*.kv")):
+        return (
+            f"nothing was changed: with kv_disk_mb = 0 the engine leaves alone what {blocks} already holds; delete it"
+        )
+    return ""
 
 
 def _selftest(owner: Owner, names: tuple[str, ...]) -> Value:

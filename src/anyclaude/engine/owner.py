@@ -16,15 +16,15 @@ import mlx.core as mx
 import msgspec
 
 from anyclaude.engine.cache.blocks import BlockCache
-from anyclaude.engine.conversation import Rendered
-from anyclaude.engine.memory import EngineMemory
-from anyclaude.engine.models import Models, ResidentModel
+from anyclaude.engine.conversation.conversations import Rendered
+from anyclaude.engine.generation.memory import EngineMemory
+from anyclaude.engine.generation.output import Answer, Markers
+from anyclaude.engine.generation.row import Ids, Row
+from anyclaude.engine.generation.scheduler import MAX_ROWS, Scheduler
+from anyclaude.engine.model.models import Models, ResidentModel
+from anyclaude.engine.model.state import Copied
 from anyclaude.engine.options import Options
-from anyclaude.engine.output import Answer, Markers
 from anyclaude.engine.prompts import Prompted, Reader
-from anyclaude.engine.row import Ids, Row
-from anyclaude.engine.scheduler import MAX_ROWS, Scheduler
-from anyclaude.engine.state import Copied
 from anyclaude.errors import ModelRefused
 from anyclaude.wire.frames import Ask, Cancel, Failed, Generate, Loaded, Report, Told, Turn
 

@@ -10,20 +10,20 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from anyclaude.engine import adapter
-from anyclaude.engine.adapter import ToolParser
-from anyclaude.engine.ahead import Ahead
-from anyclaude.engine.conversation import Conversations, Rendered
-from anyclaude.engine.fingerprint import fingerprint
-from anyclaude.engine.folder import ModelFiles, check_folder
-from anyclaude.engine.grammar import Constraint, Grammars
-from anyclaude.engine.models import Wanted
-from anyclaude.engine.probe import Shape, capabilities, probe
-from anyclaude.engine.row import Ids
-from anyclaude.engine.sampling import read_defaults
-from anyclaude.engine.template import Template, TemplateRefused
-from anyclaude.engine.tokens import Vocabulary
-from anyclaude.engine.turn_store import TurnStore
+from anyclaude.engine.conversation.ahead import Ahead
+from anyclaude.engine.conversation.conversations import Conversations, Rendered
+from anyclaude.engine.conversation.turn_store import TurnStore
+from anyclaude.engine.files.fingerprint import fingerprint
+from anyclaude.engine.files.folder import ModelFiles, check_folder
+from anyclaude.engine.generation.grammar import Constraint, Grammars
+from anyclaude.engine.generation.row import Ids
+from anyclaude.engine.model import adapter
+from anyclaude.engine.model.adapter import ToolParser
+from anyclaude.engine.model.models import Wanted
+from anyclaude.engine.model.sampling import read_defaults
+from anyclaude.engine.text.probe import Shape, capabilities, probe
+from anyclaude.engine.text.template import Template, TemplateRefused
+from anyclaude.engine.text.tokens import Vocabulary
 from anyclaude.errors import ModelRefused
 from anyclaude.wire.frames import (
     Capabilities,

@@ -16,9 +16,9 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
-from anyclaude.engine import adapter
-from anyclaude.engine.adapter import LayerCache, Model
-from anyclaude.engine.state import ROOM, Copied, Layout, StateCodec, StatePayload
+from anyclaude.engine.model import adapter
+from anyclaude.engine.model.adapter import LayerCache, Model
+from anyclaude.engine.model.state import ROOM, Copied, Layout, StateCodec, StatePayload
 
 _N_PROMPT, _N_BLOCK, _N_ANSWER = 2048, 256, 16
 _SPEED_BYTES = 64 << 20

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from anyclaude.engine.adapter import versions
-from anyclaude.engine.ahead import Ahead
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.store import BlockStore
+from anyclaude.engine.conversation.ahead import Ahead
+from anyclaude.engine.conversation.turn_store import TurnStore
+from anyclaude.engine.generation.row import Ids
 from anyclaude.engine.management import manage
+from anyclaude.engine.model.adapter import versions
+from anyclaude.engine.model.state import StateCodec
 from anyclaude.engine.options import Options, store_limits
 from anyclaude.engine.owner import LoadWeights, Owner, Wake, Work
 from anyclaude.engine.prompts import Prompted, Prompts
-from anyclaude.engine.row import Ids
-from anyclaude.engine.state import StateCodec
-from anyclaude.engine.turn_store import TurnStore
 from anyclaude.wire.frames import Ask, Cancel, CountTokens, Failed, Generate, Load, Prepare, Report, Request, Turn
 
 _MAX_WAITING = 256

@@ -13,13 +13,13 @@ import mlx.core as mx
 import msgspec
 from msgspec import Struct
 
-from anyclaude.engine import adapter
-from anyclaude.engine.adapter import LayerCache, Model
 from anyclaude.engine.cache.blocks import BlockCache
 from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.seam import Ids
-from anyclaude.engine.models import ResidentModel
-from anyclaude.engine.state import StatePayload
+from anyclaude.engine.model import adapter
+from anyclaude.engine.model.adapter import LayerCache, Model
+from anyclaude.engine.model.models import ResidentModel
+from anyclaude.engine.model.state import StatePayload
 
 MOST_TOKENS = 512
 # Of the largest value of the same kind. State that was computed in other chunks, or beside other rows, is rounded

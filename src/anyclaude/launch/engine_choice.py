@@ -101,9 +101,7 @@ def _window(model: LocalModel, machine: Machine) -> int | None:
     return min(model.context_window, max(room, SMALL_WINDOW // _STEP * _STEP))
 
 
-def _notes(
-    model: LocalModel, machine: Machine, window: int | None, *, is_named: bool, is_set: bool
-) -> Iterator[str]:
+def _notes(model: LocalModel, machine: Machine, window: int | None, *, is_named: bool, is_set: bool) -> Iterator[str]:
     if not is_named:
         yield "no model server runs; the embedded engine runs a model of this machine (--mode mlx)"
     yield f"{model.short_name} on the embedded engine ({model.folder})"

@@ -9,7 +9,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,7 +77,16 @@ def find_model(given: str, hub: Path, project: Path) -> LocalModel:
         raise NoBackend(f"{name} is no model of the hub on this machine. For the folder of that name: mlx/./{name}")
     if not is_hub_id(name):
         raise NoBackend(f"{name!r} is neither a hub id (ORG/NAME) nor a folder (/..., ./... or ~/...)")
-    raise NoBackend(f"the model {name} is not on this machine. To download it:\n  anyclaude models pull {name}")
+    raise NoBackend(f"the model {name} is not on this machine{_meant(name, models)}. To download it:\n"
+                    f"  anyclaude models pull {name}")  # fmt: skip
+
+
+def _meant(name: str, models: Sequence[LocalModel]) -> str:
+    """What is here under almost the same name."""
+    names = {model.name.lower(): model.name for model in models}
+    names |= {model.short_name.lower(): model.name for model in models if "/" not in name}
+    close = dict.fromkeys(names[found] for found in get_close_matches(name.lower(), names))
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def is_folder_name(name: str) -> bool:
@@ -136,7 +146,7 @@ def _described(name: str, folder: Path, *, is_hub: bool) -> LocalModel | None:
 
 def check_model(folder: Path, *, has_weights: bool = True) -> None:
     """The engine's own check of a folder, in a process of its own. Raises ModelRefused."""
-    command = [sys.executable, "-P", "-m", "anyclaude.engine.folder", str(folder)]
+    command = [sys.executable, "-P", "-m", "anyclaude.engine.files.folder", str(folder)]
     command += [] if has_weights else ["--without-weights"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     try:

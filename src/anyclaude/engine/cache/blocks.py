@@ -160,7 +160,7 @@ class BlockCache:
     @property
     def problem(self) -> str:
         """Why nothing on disk can be changed; empty if it can, or if nothing is to be there."""
-        return self._store.problem if self._store else ""
+        return self._store.statistics().problem if self._store else ""
 
     def verify(self) -> Iterator[dict[str, int]]:
         """Every file is read and checked, a bounded part at each step, and at last the tree itself: what is wrong with

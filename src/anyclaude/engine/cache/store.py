@@ -8,7 +8,6 @@ one that cannot be read is set aside. A process that only reads tries now and th
 
 import errno
 import logging
-import os
 import sqlite3
 import threading
 import time

@@ -1,0 +1,1 @@
+"""Committed conversations: prompts as token ids that only grow. No MLX."""

@@ -1,0 +1,1 @@
+"""What a model folder holds, checked before anything of it is loaded, and its fingerprint."""

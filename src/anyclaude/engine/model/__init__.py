@@ -1,0 +1,1 @@
+"""Models whose weights are in memory, and their state."""
