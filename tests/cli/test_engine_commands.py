@@ -105,7 +105,7 @@ def test_a_model_is_loaded_and_let_go_of_by_the_gateways_engine(home: Home, mode
         assert re.search(r"anyclaude: .*broken", refused.stderr)
         assert "Traceback" not in refused.stderr
         assert json.loads(home.run("models", "unload", "--json").stdout) == {"unloaded": [str(model)], "busy": []}
-        assert "nothing of that was in memory" in home.run("models", "unload", str(model)).stdout
+        assert "it was not in memory" in home.run("models", "unload", str(model)).stdout
 
 
 def test_settings_reach_the_engine_that_a_launch_starts(home: Home, model: Path) -> None:

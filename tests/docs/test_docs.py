@@ -18,7 +18,7 @@ from tests.docs.regenerate import COMMANDS, with_help
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "anyclaude"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("demo/*.md"), *ROOT.glob("bench/*.md")])
-REQUEST_ROOMS = ("wire", "prompt", "translate", "backends", "routing", "server")
+REQUEST_ROOMS = ("wire", "prompt", "translate", "backends", "routing", "server", "engine")
 TRIED = {"server": "real server", "transcript": "transcripts of its format"}
 
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -96,7 +96,8 @@ def test_every_file_that_anatomy_names_exists() -> None:
 
 @pytest.mark.parametrize("room", REQUEST_ROOMS)
 def test_anatomy_names_every_module_that_a_request_meets(room: str) -> None:
-    modules = {f"{room}/{path.name}" for path in (PACKAGE / room).glob("*.py") if path.name != "__init__.py"}
+    paths = [path for path in (PACKAGE / room).rglob("*.py") if path.name != "__init__.py"]
+    modules = {path.relative_to(PACKAGE).as_posix() for path in paths}
     assert sorted(modules - code_words(read("docs/anatomy.md"))) == []
 
 

@@ -43,7 +43,7 @@ def _kept(owner: Owner) -> str:
     """Why what is on disk would stay as it is, whatever was asked; empty where it would not."""
     blocks = owner.folder / "blocks"
     if problem := owner.cache.problem:
-        return f"nothing was changed, because {blocks} belongs to another engine or cannot be written: {problem}"
+        return f"nothing was changed in {blocks}: {problem}"
     if not owner.options.kv_disk_mb and any(blocks.glob("*.kv")):
         return (
             f"nothing was changed: with kv_disk_mb = 0 the engine leaves alone what {blocks} already holds; delete it"
