@@ -23,9 +23,11 @@ class Folders(Struct, frozen=True):
     runtime: Path
 
     def make(self) -> "Folders":
-        """Creates what is missing. Raises UnsafeFolder."""
-        for folder in (self.config, self.state, self.cache, self.runtime):
+        """Creates what is missing. Raises UnsafeFolder. Without a cache folder everything works, only slower after a
+        restart: whoever uses it checks it, and does without."""
+        for folder in (self.config, self.state, self.runtime):
             private_folder(folder)
+        make_if_possible(self.cache)
         return self
 
     @property
@@ -86,6 +88,18 @@ def private_folder(folder: Path) -> Path:
     if found.st_mode & 0o077:
         raise UnsafeFolder(f"{folder} is open to others (mode {found.st_mode & 0o777:o}); run: chmod 700 '{folder}'")
     return folder
+
+
+def make_if_possible(folder: Path) -> bool:
+    """Whether the private folder is there; False where it cannot be created. Raises UnsafeFolder for one that is there
+    and is not only ours."""
+    try:
+        private_folder(folder)
+    except UnsafeFolder:
+        if os.path.lexists(folder):
+            raise
+        return False
+    return True
 
 
 def _sync(folder: Path) -> None:

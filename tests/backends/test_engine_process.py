@@ -382,7 +382,7 @@ def test_silence_of_everything_ends_the_child_and_of_one_request_only_that(tmp_p
         (failed("invalid", "bad field"), InvalidRequest, 400, None),
         (failed("too_long", "", n_prompt=40_000, window=32_000), PromptTooLong, 400, None),
         (failed("missing", "no such folder"), Missing, 404, None),
-        (failed("refused", "config.json wants to run code"), BackendFailed, 502, False),
+        (failed("refused", "config.json wants to run code"), InvalidRequest, 400, False),
         (failed("overloaded", "memory"), Overloaded, 529, None),
         (failed("failed", "a defect"), BackendFailed, 502, None),
     ],

@@ -115,6 +115,17 @@ def test_what_is_cleared_is_gone_from_memory_and_from_disk(tmp_path: Path, model
     assert n_read(first) == n_read(again) == first.finished.n_prompt
 
 
+def test_an_engine_that_may_not_delete_says_so_and_deletes_nothing(tmp_path: Path, model: Path) -> None:
+    with running_engine(tmp_path / "cache") as writer:
+        writer.generate(model, a_conversation("kept"))
+        with running_engine(tmp_path / "cache") as reader:
+            assert "another process writes there" in reader.tell("cache.clear")["problem"]
+            assert "another process writes there" in reader.tell("cache.rm", "0")["problem"]
+    with running_engine(tmp_path / "cache", kv_disk_mb=0) as without:
+        assert "kv_disk_mb = 0" in without.tell("cache.clear")["problem"]
+    assert list((tmp_path / "cache" / "blocks").glob("*.kv"))
+
+
 def test_the_self_test_is_right_about_this_machine(shared: EngineClient, model: Path) -> None:
     for names in ((), (str(model),)):
         told = shared.tell("selftest", *names)

@@ -118,6 +118,20 @@ def test_what_is_no_hub_id_is_told_apart(name: str) -> None:
     assert not is_hub_id(name)
 
 
+def test_a_name_that_is_almost_one_that_is_here_is_answered_with_it(tmp_path: Path) -> None:
+    make_hub_model(tmp_path, "org/Tiny-4bit")
+    assert "(did you mean org/Tiny-4bit?). To download it" in missing("mlx/org/tiny-4bi", tmp_path)
+    assert "(did you mean org/Tiny-4bit?)" in missing("mlx/tiny-4b", tmp_path)
+    assert "did you mean" not in missing("mlx/org/other", tmp_path)
+
+
+def test_a_model_that_never_read_a_prompt_was_not_used(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    record(ledger, backend="mlx", model="/broken", tokens_prompt=None)
+    ledger.close()
+    assert last_used(tmp_path / "ledger.sqlite3") == {}
+
+
 def test_when_a_model_was_used_is_what_the_ledger_says_of_any_of_its_snapshots(tmp_path: Path) -> None:
     hub, ledger = tmp_path / "hub", Ledger(tmp_path / "ledger.sqlite3")
     model = _only(hub, make_hub_model(hub, "org/m", commit="new"))

@@ -266,7 +266,7 @@ def test_a_preparation_that_fails_is_nobodys_error(serve: Serve) -> None:
     ("life", "status", "kind", "says"),
     [
         ({"load": [[failed("missing", "no model in /models/scripted")]]}, 404, "not_found_error", "no model in"),
-        ({"load": [[failed("refused", "wants to run code")]]}, 502, "api_error", "wants to run code"),
+        ({"load": [[failed("refused", "wants to run code")]]}, 400, "invalid_request_error", "wants to run code"),
         ({"generate": [[failed("overloaded", "no memory")]]}, 529, "overloaded_error", "no memory"),
         (
             {"generate": [[failed("too_long", "", n_prompt=9, window=8)]]},

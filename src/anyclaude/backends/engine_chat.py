@@ -54,7 +54,7 @@ def _chat_of(prompt: Prompt, request: MessagesRequest, capabilities: Capabilitie
 
 def generation(turn: Turn, target: Target, capabilities: Capabilities) -> Generate:
     request, origin = turn.request, turn.origin
-    wanted, most = request.max_tokens, target.max_output_tokens or capabilities.max_tokens
+    wanted, most = request.max_tokens, target.max_output_tokens
     limits = [limit for limit in (wanted, most) if limit is not None]
     return Generate(
         id=0,

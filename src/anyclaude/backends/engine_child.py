@@ -25,7 +25,7 @@ from msgspec import Struct
 from anyclaude import __version__
 from anyclaude.backends.engine_inbox import Inbox
 from anyclaude.errors import ApiError, BackendFailed, InvalidRequest, Overloaded
-from anyclaude.paths import private_folder
+from anyclaude.paths import make_if_possible
 from anyclaude.wire.frames import (
     BadFrame,
     Cancel,
@@ -59,7 +59,7 @@ class EngineCommand(Struct, frozen=True, kw_only=True):
 
     def spawn(self) -> "Spawned":
         """Waits for the system. Raises OSError or UnsafeFolder."""
-        private_folder(self.cache)
+        make_if_possible(self.cache)  # without it the engine keeps nothing on disk, and says so in its log
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._open_errors() as errors:

@@ -89,11 +89,6 @@ class EngineProcess:
     def is_running(self) -> bool:
         return self._child is not None and self._child.ended is None
 
-    def use(self, options: Mapping[str, int]) -> None:
-        """Settings that a launch brings. A child that runs keeps those that it was started with."""
-        if not self.is_running:
-            self._command = replace(self._command, options=dict(options))
-
     def use_options(self, options: Mapping[str, object]) -> None:
         """For the next start: an engine that runs keeps those that it was started with."""
         if options:
@@ -271,7 +266,7 @@ def error_of(failed: Failed) -> ApiError:
         case "missing":
             return Missing(failed.message)
         case "refused":
-            return BackendFailed(failed.message, retry=False)
+            return InvalidRequest(failed.message, retry=False)  # of any other status the client says: temporary
         case "overloaded":
             return Overloaded(failed.message)
         case "failed":

@@ -22,7 +22,7 @@ from anyclaude import __version__
 from anyclaude.engine.model.blas import load_openblas
 from anyclaude.engine.options import read_options
 from anyclaude.engine.writer import Writer
-from anyclaude.paths import private_folder
+from anyclaude.paths import make_if_possible
 from anyclaude.wire.frames import BadFrame, FrameReader, Ready, Request, decode_request
 
 _LOG_BYTES, _N_LOGS = 5_000_000, 2
@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> None:
     from anyclaude.engine.threads import Threads  # imports mlx-lm
 
     threading.excepthook = _end_all
-    threads = Threads(private_folder(folder), options, writer)
+    if not make_if_possible(folder):
+        log.warning("nothing is kept on disk: %s cannot be created", folder)
+    threads = Threads(folder, options, writer)
     threads.start()
     try:
         _read(sock, asked_to_end, threads.put)

@@ -16,10 +16,11 @@ import mlx.core as mx
 import msgspec
 
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.cache.seam import Ids
 from anyclaude.engine.conversation.conversations import Rendered
 from anyclaude.engine.generation.memory import EngineMemory
 from anyclaude.engine.generation.output import Answer, Markers
-from anyclaude.engine.generation.row import Ids, Row
+from anyclaude.engine.generation.row import Row
 from anyclaude.engine.generation.scheduler import MAX_ROWS, Scheduler
 from anyclaude.engine.model.models import Models, ResidentModel
 from anyclaude.engine.model.state import Copied
@@ -49,7 +50,7 @@ Steps = Iterator[Value | None]  # something else may run after each; the answer 
 
 
 class Owner:
-    """`run` on one thread until `stop` is put in. `put` from any."""
+    """`run` on one thread until None is put in. `put` from any."""
 
     def __init__(
         self,

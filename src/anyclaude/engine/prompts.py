@@ -10,20 +10,18 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from anyclaude.engine.conversation.ahead import Ahead
 from anyclaude.engine.conversation.conversations import Conversations, Rendered
 from anyclaude.engine.conversation.turn_store import TurnStore
 from anyclaude.engine.files.fingerprint import fingerprint
 from anyclaude.engine.files.folder import ModelFiles, check_folder
 from anyclaude.engine.generation.grammar import Constraint, Grammars
-from anyclaude.engine.generation.row import Ids
 from anyclaude.engine.model import adapter
 from anyclaude.engine.model.adapter import ToolParser
 from anyclaude.engine.model.models import Wanted
 from anyclaude.engine.model.sampling import read_defaults
 from anyclaude.engine.text.probe import Shape, capabilities, probe
 from anyclaude.engine.text.template import Template, TemplateRefused
-from anyclaude.engine.text.tokens import Vocabulary
+from anyclaude.engine.text.tokens import Ids, Vocabulary
 from anyclaude.errors import ModelRefused
 from anyclaude.wire.frames import (
     Capabilities,
@@ -75,7 +73,6 @@ class Prompts:
     def __init__(
         self,
         turns: TurnStore,
-        ahead: Ahead,
         versions: tuple[str, str],
         *,
         report: Callable[[Report], None],
@@ -83,7 +80,6 @@ class Prompts:
         today: Callable[[], date],
     ) -> None:
         self._turns = turns
-        self._ahead = ahead
         self._versions = versions
         self._report = report
         self._pass_on = pass_on
@@ -111,7 +107,7 @@ class Prompts:
             self._report(Failed(frame.id, "too_long", "the prompt does not fit", n_prompt, window))
             return
         if frame.ahead and frame.request_class == "main" and not frame.is_private:
-            self._ahead.remember(frame.ahead, reader.wanted.fingerprint, rendered.ids)
+            self._turns.remember_ahead(frame.ahead, reader.wanted.fingerprint, rendered.ids)
         try:
             constraint = self._constraint(frame, reader, rendered)
         except ValueError as error:
@@ -125,14 +121,14 @@ class Prompts:
             return None
         close = reader.shape.think_close if rendered.begins_in_reasoning else None
         after = reader.vocabulary.added.get(close) if close else None
-        return Constraint(reader.grammars.of_schema(frame.json_schema), after)
+        return Constraint(reader.grammars.of_schema(frame.json_schema), after, reader.grammars.eos_ids)
 
     def prepare(self, frame: Prepare) -> None:
         """Nothing to do is no fault: there may never have been a request of that kind."""
         reader = self.load(Load(frame.id, frame.model))
         if reader is None:
             return
-        ids = self._ahead.ids(frame.ahead, reader.wanted.fingerprint)
+        ids = self._turns.ahead(frame.ahead, reader.wanted.fingerprint)
         if ids is not None and len(ids) < reader.capabilities.window:
             self._pass_on(Prompted(frame, reader, ids))
         else:
@@ -148,7 +144,6 @@ class Prompts:
     def forget(self) -> None:
         """Committed turns of every model, in memory and on disk."""
         self._turns.clear()
-        self._ahead.clear()
         for reader in self._readers.values():
             reader.conversations.clear()
 

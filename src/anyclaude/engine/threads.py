@@ -4,15 +4,15 @@ and answers to the server and to the committed conversations."""
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.cache.seam import Ids
 from anyclaude.engine.cache.store import BlockStore
-from anyclaude.engine.conversation.ahead import Ahead
 from anyclaude.engine.conversation.turn_store import TurnStore
-from anyclaude.engine.generation.row import Ids
 from anyclaude.engine.management import manage
 from anyclaude.engine.model.adapter import versions
 from anyclaude.engine.model.state import StateCodec
@@ -30,7 +30,7 @@ class Threads:
 
     def __init__(self, folder: Path, options: Options, report: Callable[[Report], None]) -> None:
         self._report = report
-        self._inbox: queue.Queue[Request | Callable[[], None]] = queue.Queue()
+        self._inbox: queue.Queue[Request | Callable[[], None] | None] = queue.Queue()
         limits = store_limits(options)
         to_models: queue.Queue[Work | None] = queue.Queue()
         store = None
@@ -48,7 +48,6 @@ class Threads:
         )
         self._prompts = Prompts(
             TurnStore(folder / "turns.sqlite3"),
-            Ahead(folder / "ahead.sqlite3"),
             versions(),
             report=report,
             pass_on=self._owner.put,
@@ -66,16 +65,21 @@ class Threads:
     def put(self, request: Request) -> None:
         if isinstance(request, Generate | CountTokens) and self._inbox.qsize() >= _MAX_WAITING:
             self._report(Failed(request.id, "overloaded", f"{_MAX_WAITING} requests wait for the engine already"))
-        else:
-            self._inbox.put(request)
+            return
+        if isinstance(request, Cancel):  # at once where it runs already; again behind what is still to be rendered
+            self._owner.put(request)
+        self._inbox.put(request)
 
     def stop(self, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
         self._owner.put(None)
-        self._threads[0].join(limit_s)
+        self._inbox.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run_prompts(self) -> None:
-        while True:
-            item = self._inbox.get()
+        """What is still to be committed or forgotten stands in the queue before its end."""
+        while (item := self._inbox.get()) is not None:
             try:
                 item() if callable(item) else self._handle(item)
             except Exception as error:  # the edge of one request: the others go on

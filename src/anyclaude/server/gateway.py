@@ -99,7 +99,6 @@ class Gateway:
         it."""
         target = session.target
         if target.kind == "mlx" and self.engine is not None and self.background is not None and target.model:
-            self.engine.use(target.engine_options)
             self.engine.use_options(target.engine_options)
             self.background.start_soon(self.engine.prepare, target.model, ahead_of(session.project, "cli"))
 

@@ -25,6 +25,7 @@ from anyclaude.telemetry.turns import CLIENT_LEFT, Reading, TurnMeter
 from anyclaude.translate.whole import MessageCollector
 from anyclaude.wire.events import Event, Foreign, MessageStop
 
+_TELL_S = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +60,7 @@ class RunningTurn:
         self.trace: RunningTrace | None = None
         self._backend = backend
         self._note_after_s = note_after_s
+        self._told_at = time.monotonic()
         self._work = anyio.CancelScope()
         self._interruption: ApiError | None = None
         self._is_answered = False
@@ -117,13 +119,19 @@ class RunningTurn:
                 clock = time.monotonic()
                 if isinstance(item, Progress):
                     self.meter.reading = seen = Reading(item.n_read, item.n_total)
-                    log.debug("prompt: %d of %d tokens read", item.n_read, item.n_total)
+                    self._tell_reading(item, clock)
                 else:
                     seen = item
                     self.meter.see(item, clock)
                 if self.trace is not None:
                     self.trace.see(seen, clock)
                 yield item
+
+    def _tell_reading(self, progress: Progress, clock: float) -> None:
+        """Now and then, so that a long prompt is seen to move in the log."""
+        if clock - self._told_at >= _TELL_S:
+            self._told_at = clock
+            log.info("%s: %d of %d prompt tokens read", self.request_id, progress.n_read, progress.n_total)
 
     async def _leave_with_client(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

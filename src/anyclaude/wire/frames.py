@@ -137,7 +137,6 @@ class Capabilities(Struct, frozen=True, omit_defaults=True):
     calls_tools: bool = False
     classes: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
-    max_tokens: int | None = None
 
 
 class Loading(Struct, frozen=True, tag="loading"):

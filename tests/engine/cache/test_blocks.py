@@ -231,7 +231,8 @@ def test_what_is_pinned_is_listed_when_it_was_continued_and_let_go_of_when_it_is
     assert cache.pin(digest)
     put(cache, run(0, 16))
     assert [(line["n_tokens"], line["is_pinned"]) for line in cache.ls()] == [(8, True), (16, False)]
-    assert cache.remove(digest) == 3
+    assert cache.remove(digest) == 4
+    assert cache.ls() == []
     assert cache.unpin(digest)
     put(cache, run(0, 8))
     assert [line["is_pinned"] for line in cache.ls()] == [False]
@@ -281,6 +282,18 @@ def test_removed_blocks_are_gone_and_a_hit_on_them_stays_right() -> None:
     assert cache.remove(first) == 4
     assert_right(hit, run(0, 8))
     hit.release()
+    cache.check_integrity()
+
+
+def test_what_is_removed_by_its_line_is_gone_whole_and_what_it_shared_stays() -> None:
+    cache = cache_of()
+    put(cache, run(0, 12))
+    put(cache, [*run(0, 4), *run(50, 8)])
+    shared, *own = sorted(cache.ls(), key=lambda line: (line["n_tokens"], line["digest"]))  # pyright: ignore
+    assert (shared["n_tokens"], [line["n_tokens"] for line in own]) == (4, [12, 12])
+    assert cache.remove(str(own[0]["digest"])) == 2
+    assert [line["n_tokens"] for line in cache.ls()] == [12]
+    assert own[1]["digest"] in {line["digest"] for line in cache.ls()}
     cache.check_integrity()
 
 

@@ -151,6 +151,20 @@ def test_main_before_side_before_agent_before_what_is_ahead_of_the_user(
     assert bench.reports[-1] == Told(prepared.id, {"n_read": 49, "n_cached": 0, "n_prompt": 50})
 
 
+def test_of_two_main_requests_the_one_that_is_done_first_is_read_first(folders: dict[Family, Path]) -> None:
+    bench = untimed()
+    model = bench.model(folders["qwen3"])
+    known = some_ids(1_500, 5)
+    bench.generate(model, known)
+    long = bench.submit(model, some_ids(3 * CHUNK, 1))
+    step_until(bench, lambda: long.n_done)
+    short, continued = bench.submit(model, some_ids(200, 2)), bench.submit(model, [*known, *some_ids(50, 3)])
+    bench.finish()
+    assert began(bench)[-3:] == [long.id, continued.id, short.id]
+    assert long.n_prefilled == 3 * CHUNK
+    assert [row.id for row in bench.done][-1] == long.id
+
+
 @pytest.mark.parametrize("family", KINDS)
 def test_who_is_overtaken_keeps_what_was_read(folders: dict[Family, Path], family: Family) -> None:
     bench = untimed()

@@ -17,7 +17,7 @@ from anyclaude.engine.cache.budget import STALE_S, Budget
 from anyclaude.engine.cache.finding import Finding
 from anyclaude.engine.cache.hit import Hit
 from anyclaude.engine.cache.keeping import For, Keeping, MakePayload
-from anyclaude.engine.cache.listing import listed
+from anyclaude.engine.cache.listing import listed, own_blocks
 from anyclaude.engine.cache.lookup import latest
 from anyclaude.engine.cache.pins import Pins
 from anyclaude.engine.cache.seam import Codec, Ids, Payload, RequestClass, Store
@@ -139,12 +139,13 @@ class BlockCache:
         return len(found) == 1
 
     def remove(self, digest: str) -> int:
-        """The one block whose digest begins so and all that comes after it, in memory and on disk; how many."""
+        """What the line of `ls` with that digest has of its own, and all that comes after it, in memory and on disk.
+        How many blocks and snapshots."""
         block = self._block(digest)
         if not block:
             return 0
         before = set(self._tree.names)
-        self._tree.drop(block)
+        self._tree.drop(own_blocks(block, self._tree.pins.names)[-1])
         gone = before - self._tree.names.keys()
         if self._store:
             self._store.remove(gone)

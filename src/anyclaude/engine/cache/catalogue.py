@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from anyclaude.engine.cache.block_file import Damaged
 from anyclaude.engine.cache.folder import BlockFolder
 from anyclaude.engine.cache.index import File, Index, read_files
-from anyclaude.engine.cache.limits import DAY_S, StoreLimits, expired, first_to_go, with_descendants
+from anyclaude.engine.cache.limits import DAY_S, EVICTED_TO, StoreLimits, expired, first_to_go, with_descendants
 from anyclaude.engine.cache.seam import RequestClass, Stored
 
 INDEX = "index.sqlite3"
@@ -166,11 +166,11 @@ class Catalogue:
 
     def make_room(self, n_bytes: int) -> list[bytes]:
         """The names of what had to go."""
-        too_much = self.n_bytes + n_bytes - self.limits.budget_bytes
-        if too_much <= 0:
+        wanted, budget = self.n_bytes + n_bytes, self.limits.budget_bytes
+        if wanted <= budget:
             return []
         self._apply_uses()
-        going = first_to_go(self.files, self.pins, too_much + self.limits.budget_bytes // 20)
+        going = first_to_go(self.files, self.pins, wanted - int(EVICTED_TO * budget))
         self.n_evicted += self.remove(going)
         return going
 

@@ -32,10 +32,6 @@ class BlockFolder:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._lock: int | None = None
 
-    @property
-    def is_locked(self) -> bool:
-        return self._lock is not None
-
     def lock(self) -> bool:
         """Whether this process is the one that writes. Raises OSError where nobody can."""
         if self._lock is None:

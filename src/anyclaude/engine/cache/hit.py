@@ -7,8 +7,8 @@ from anyclaude.engine.cache.seam import Payload
 
 
 class Hit:
-    """`pieces` cover the first `n_tokens` of what was asked. Their payloads, and the snapshot's, are in memory if
-    `needs_load` is false; after `BlockCache.load`, which may shorten the hit, they always are."""
+    """`pieces` cover the first `n_tokens` of what was asked. Their payloads, and the snapshot's, are in memory
+    unless `to_load` names them; after `BlockCache.load`, which may shorten the hit, they always are."""
 
     def __init__(
         self, fingerprint: bytes, data: bytes, *, needs_snapshot: bool, release: "Callable[[Hit], None]"
@@ -39,14 +39,6 @@ class Hit:
     def to_load(self) -> list[Held]:
         """What is on disk only."""
         return [held for held in self.held if held.payload is None]
-
-    @property
-    def needs_load(self) -> bool:
-        return bool(self.to_load)
-
-    @property
-    def n_bytes_to_load(self) -> int:
-        return sum(held.n_bytes for held in self.to_load)
 
     def release(self) -> None:
         if not self.is_released:

@@ -9,7 +9,7 @@ from anyclaude.engine.cache.seam import RequestClass, Stored
 
 DAY_S = 86400.0
 SIDE_SHARE = 0.5  # of a day's writing that side requests may use up
-EVICTED_TO = 0.95
+EVICTED_TO = 0.95  # of the budget, so that not every write has to make room
 # On disk a class is worth time: a conversation counts as if it had been used that much later than a side request.
 WORTH_S: dict[RequestClass, float] = {"side": 0.0, "conversation": DAY_S, "system": 7 * DAY_S}
 

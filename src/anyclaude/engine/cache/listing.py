@@ -40,11 +40,7 @@ def _is_an_end(block: Block, pins: frozenset[bytes]) -> bool:
 
 
 def _line(block: Block, model: str, pins: frozenset[bytes]) -> Listed:
-    own = [block]
-    for above in path_to(block.parent):
-        if _is_an_end(above, pins):
-            break
-        own.append(above)
+    own = own_blocks(block, pins)
     return Listed(
         digest=block.name.hex()[:DIGEST_SHOWN],
         model=model,
@@ -57,3 +53,13 @@ def _line(block: Block, model: str, pins: frozenset[bytes]) -> Listed:
         is_pinned=block.name in pins,
         used_at=block.used_at,
     )
+
+
+def own_blocks(block: Block, pins: frozenset[bytes]) -> list[Block]:
+    """The block and those before it up to the line above, the nearest first."""
+    own = [block]
+    for above in path_to(block.parent):
+        if _is_an_end(above, pins):
+            break
+        own.append(above)
+    return own

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from anyclaude.engine.files.weights_header import MAX_HEADER
 from anyclaude.errors import ModelRefused
 
 _FILES = (
@@ -23,7 +24,6 @@ _FILES = (
     "chat_template.json",
 )
 _SAMPLE = 64  # bytes, at the start, in the middle and at the end of a tensor
-_MAX_HEADER = 100_000_000
 
 
 def fingerprint(folder: Path, kv_type: str, versions: Sequence[str]) -> bytes:
@@ -53,7 +53,7 @@ def _weights(file: BinaryIO, size: int) -> Iterator[bytes]:
     """Size, header, and samples of the data."""
     yield size.to_bytes(8, "little")
     length = int.from_bytes(file.read(8), "little")
-    header = file.read(min(length, size, _MAX_HEADER))
+    header = file.read(min(length, size, MAX_HEADER))
     yield hashlib.sha256(header).digest()
     for start, end in sorted(_spans(header)):
         for at in (start, (start + end) // 2, max(start, end - _SAMPLE)):

@@ -19,13 +19,13 @@ class Grammars:
 
     def __init__(self, folder: Path, eos_ids: Collection[int]) -> None:
         self._folder = folder
-        self._eos_ids = list(eos_ids)
+        self.eos_ids = list(eos_ids)
         self._tokenizer: LLTokenizer | None = None
 
     def of_schema(self, schema: dict[str, Any]) -> LLMatcher:
         """What of a schema cannot be expressed is left open. Raises ValueError for what is none."""
         if self._tokenizer is None:
-            self._tokenizer = LLTokenizer(str(self._folder / "tokenizer.json"), eos_token=self._eos_ids or None)
+            self._tokenizer = LLTokenizer(str(self._folder / "tokenizer.json"), eos_token=self.eos_ids or None)
         try:
             text = msgspec.json.encode(schema).decode()
         except RecursionError:
@@ -41,10 +41,12 @@ class Grammars:
 
 class Constraint:
     """A logits processor that allows only what the grammar does, and where that ends, only the end of the answer.
-    `after` is a token that it waits for: the end of reasoning, which is free; None where it holds from the start."""
+    `after` is a token that it waits for: the end of reasoning, which is free; None where it holds from the start.
+    `eos_ids` end an answer even where they are words: they wait until the grammar is through."""
 
-    def __init__(self, matcher: LLMatcher, after: int | None) -> None:
+    def __init__(self, matcher: LLMatcher, after: int | None, eos_ids: Collection[int] = ()) -> None:
         self._matcher = matcher
+        self._eos_ids = list(eos_ids)
         self._after = after
         self._is_first = True
 
@@ -69,4 +71,6 @@ class Constraint:
         allowed = np.zeros(n_logits, np.bool_)
         n = min(n_logits, len(bits))
         allowed[:n] = bits[:n]
+        if not self._matcher.is_accepting():
+            allowed[[each for each in self._eos_ids if each < n_logits]] = False
         return allowed

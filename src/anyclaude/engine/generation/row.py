@@ -5,16 +5,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anyclaude.engine.cache.hit import Hit
+from anyclaude.engine.cache.seam import Ids
 from anyclaude.engine.cache.seam import RequestClass as BlockClass
 from anyclaude.engine.generation.output import Answer
 from anyclaude.engine.model.adapter import LayerCache, LogitsProcessor, Sampler
 from anyclaude.engine.model.models import ResidentModel
 from anyclaude.wire.frames import FinishReason, RequestClass
-
-Ids = NDArray[np.uint32]
 
 
 class Decoder(Protocol):
@@ -31,7 +29,8 @@ class Row:
     first of them. `limit` is the most tokens that it may write, and `limit_reason` what to call it when it has.
 
     A row without `answer` only reads: its prefix is wanted in the cache, ahead of the user. `hit` is what the cache
-    knows of it, while that is read from disk; once it has begun, `caches` hold its first `n_done` tokens.
+    knows of it, while that is read from disk, `n_known` how much it knew when the row came; once it has begun, `caches`
+    hold its first `n_done` tokens.
     """
 
     id: int
@@ -53,6 +52,7 @@ class Row:
     is_begun: bool = False
     n_cached: int = 0
     n_done: int = 0
+    n_known: int = 0
     n_prefilled: int = 0
 
     @property
@@ -69,6 +69,11 @@ class Row:
         if self.answer is None:
             return 3
         return {"main": 0, "side": 1, "agent": 2}[self.request_class]
+
+    @property
+    def n_left(self) -> int:
+        """Prompt tokens still to be read, as far as can be told."""
+        return self.n_prompt - max(self.n_done, self.n_known)
 
     @property
     def block_class(self) -> BlockClass:

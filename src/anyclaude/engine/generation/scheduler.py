@@ -2,8 +2,9 @@
 
 A running stream keeps at least half its speed: after a chunk the rows that write get as much time as the chunk took.
 Rows share a batch only while little of it is padding, for mlx-lm pads every row to the longest; otherwise they take
-turns. Reading is one row at a time, main requests first; who is overtaken keeps what was read. A row begins when there
-is memory for it, or when it is alone.
+turns. Reading is one row at a time: main requests first, of those the one that is done first, so that a short turn
+never waits for a long prompt. Who is overtaken keeps what was read. A row begins when there is memory for it, or when
+it is alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from anyclaude.engine.generation.prefill import (
     begin,
     give_up,
     keep_state,
+    known_tokens,
     read_chunk,
 )
 from anyclaude.engine.generation.row import Row
@@ -123,9 +125,10 @@ class Scheduler:
         yield from (group.model for group in self._groups)
 
     def submit(self, row: Row) -> None:
-        """First in, first out among equals; whatever was to be read ahead of the user of this model gives way."""
+        """Whatever was to be read ahead of the user of this model gives way."""
         if row.answer is not None:
             self._give_way([other for other in self._reading if other.answer is None and other.model is row.model])
+        row.n_known = known_tokens(row, self._cache)
         self._reading.append(row)
 
     def cancel(self, request_id: int) -> None:
@@ -149,7 +152,7 @@ class Scheduler:
             if row.hit is not None:
                 row.hit.release()
         self._reading, self._groups = [], []
-        return [row.id for row in rows if row.answer is not None]
+        return [row.id for row in rows]
 
     def step(self) -> None:
         """One token for every row that writes, and a chunk for the one that reads when its time has come."""
@@ -168,8 +171,9 @@ class Scheduler:
         return sum(len(group.rows) for group in self._groups)
 
     def _next(self) -> Row | None:
-        """Who reads now. While one waits for memory nobody else begins, or it might wait for ever."""
-        waiting = sorted(self._reading, key=lambda row: row.rank)
+        """Who reads now: of equals the one that is done first. While one waits for memory nobody else begins, or it
+        might wait for ever."""
+        waiting = sorted(self._reading, key=lambda row: (row.rank, row.n_left))
         if self._groups:
             waiting = [row for row in waiting if row.answer is not None]
         if waiting and not waiting[0].is_begun and not self._admits(waiting[0]):

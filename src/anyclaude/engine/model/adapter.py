@@ -237,10 +237,6 @@ class Segments:
     def __init__(self, transitions: dict[str, list[tuple[str, str]]], initial: str) -> None:
         self._state: Any = TextStateMachine(cast("Any", transitions)).make_state(initial)
 
-    @property
-    def name(self) -> str:
-        return self._state[0]
-
     def feed(self, text: str) -> list[tuple[str, str]]:
         self._state, segments = TextStateMachine.split(self._state, text)
         return cast("list[tuple[str, str]]", segments)

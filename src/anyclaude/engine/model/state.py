@@ -161,14 +161,18 @@ def _row(cache: LayerCache, row: int) -> tuple[mx.array, mx.array, int]:
 
 
 def _joined(pieces: Sequence[tuple[StatePayload, int]], place: int, room: int) -> mx.array:
+    """Blocks and room in one copy."""
     parts = [payload.arrays[place] for payload, _ in pieces]
     parts = [part if part.shape[2] == n else part[:, :, :n] for part, (_, n) in zip(parts, pieces, strict=True)]
-    return _with_room(mx.concatenate(parts, axis=2) if len(parts) > 1 else parts[0], room)
+    return mx.concatenate([*parts, _room(parts[0], room)], axis=2)
 
 
 def _with_room(array: mx.array, room: int) -> mx.array:
-    shape = (*array.shape[:2], room, array.shape[3])
-    return mx.concatenate([array, mx.zeros(shape, array.dtype)], axis=2)
+    return mx.concatenate([array, _room(array, room)], axis=2)
+
+
+def _room(array: mx.array, room: int) -> mx.array:
+    return mx.zeros((*array.shape[:2], room, array.shape[3]), array.dtype)
 
 
 def _taken_apart(state: Any, arrays: list[mx.array]) -> Any:

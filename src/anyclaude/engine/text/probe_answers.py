@@ -59,7 +59,6 @@ class _Ends(Struct, frozen=True):
     end: str = ""
     last: str = ""
     next_turn: str = ""
-    is_found: bool = False
 
     @classmethod
     def of(cls, rendering: Rendering, opening: Sequence[Turn], turn: Turn, following: Turn, word: str) -> "_Ends":
@@ -71,7 +70,7 @@ class _Ends(Struct, frozen=True):
         end = _shared(rendering.vocabulary, after, last)
         if not end and last.strip():
             end = "".join(rendering.vocabulary.pieces(after)[:2])
-        return cls(end, last, after[len(end) :], is_found=True)
+        return cls(end, last, after[len(end) :])
 
     def split_by(self, turn_end: str, vocabulary: Vocabulary) -> tuple[str, str]:
         """What closes the call, and what ends the turn after it."""

@@ -58,7 +58,7 @@ class Shape(Struct, frozen=True, kw_only=True):
         return opened >= 0 and (self.think_close is None or self.think_close not in generation_prompt[opened:])
 
 
-def capabilities(shape: Shape, window: int, *, max_tokens: int | None = None) -> Capabilities:
+def capabilities(shape: Shape, window: int) -> Capabilities:
     return Capabilities(
         window=window,
         alternates=shape.alternates,
@@ -69,5 +69,4 @@ def capabilities(shape: Shape, window: int, *, max_tokens: int | None = None) ->
         calls_tools=shape.calls_tools,
         classes=shape.classes,
         loses=shape.loses,
-        max_tokens=max_tokens,
     )
