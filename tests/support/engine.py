@@ -23,6 +23,7 @@ from anyclaude.wire.frames import (
     Generate,
     Load,
     Loaded,
+    Loading,
     Piece,
     Prepare,
     Ready,
@@ -111,6 +112,8 @@ class EngineClient:
     def load(self, model: Path) -> Loaded:
         self.send(Load(self.new_id(), str(model)))
         report = self.next()
+        while isinstance(report, Loading):
+            report = self.next()
         assert isinstance(report, Loaded), report
         return report
 

@@ -10,14 +10,14 @@ from anyclaude.cli.show import clock, or_dash, print_columns, print_json, say
 from anyclaude.config.settings import Settings
 from anyclaude.errors import AnyclaudeError, EngineFailed, NoBackend, UsageError
 from anyclaude.launch.arguments import CommandLine
-from anyclaude.launch.local_model import hub_folder
+from anyclaude.launch.local_model import hub_folder, repository_of
 from anyclaude.launch.model_store import (
+    PREFIX,
     LocalModel,
     find_model,
     is_hub_id,
     known_models,
     last_used,
-    repository_of,
     used_at,
 )
 from anyclaude.launch.recommend import MEMORY_SHARE, STATES, Advice, advise, this_machine
@@ -91,7 +91,7 @@ def remove(line: CommandLine, folders: Folders, environ: Mapping[str, str]) -> i
 
 
 def _name_in_cache(given: str, hub: Path) -> str:
-    name = given.removeprefix("mlx/")
+    name = given.removeprefix(PREFIX)
     if is_hub_id(name) and repository_of(name, hub).is_dir():
         return name
     model = _here(given, hub)
@@ -102,7 +102,7 @@ def _name_in_cache(given: str, hub: Path) -> str:
 
 def _here(given: str, hub: Path) -> LocalModel:
     """For what is to go: no word of how to download it. Raises NoBackend."""
-    name = given.removeprefix("mlx/")
+    name = given.removeprefix(PREFIX)
     try:
         return find_model(given, hub, Path.cwd())
     except NoBackend as error:

@@ -42,14 +42,6 @@ def print_json_line(value: Any) -> None:
     print(msgspec.json.encode(value).decode())
 
 
-def model_name(model: str) -> str:
-    """The last part of a name; of a snapshot in the hub's cache the model's, and not that of the commit."""
-    repository, is_snapshot, _ = model.rpartition("/snapshots/")
-    if is_snapshot and "models--" in repository:
-        return repository.rpartition("--")[2]
-    return model.rpartition("/")[2]
-
-
 def or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 

@@ -9,7 +9,6 @@ from anyclaude.cli.show import (
     clock,
     counted,
     length_of_time,
-    model_name,
     or_dash,
     percent,
     print_columns,
@@ -23,6 +22,7 @@ from anyclaude.paths import Folders
 from anyclaude.telemetry.history import Filter
 from anyclaude.telemetry.summary import Summary, Sums, summarize
 from anyclaude.telemetry.turns import TurnRow
+from anyclaude.wire.model_config import model_name
 
 _BASIS = 2000  # newest turns that the speed of reading is taken from
 _SHOWN = 10

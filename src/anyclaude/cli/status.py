@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anyclaude.cli.show import model_name, or_dash, print_columns, print_json, seconds
+from anyclaude.cli.show import or_dash, print_columns, print_json, seconds
 from anyclaude.errors import ServerNotReached, UsageError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.server import ServerClient, wait_for_end
@@ -11,6 +11,7 @@ from anyclaude.launch.server import stop as stop_server
 from anyclaude.paths import Folders
 from anyclaude.server.handshake import all_addresses
 from anyclaude.telemetry.trace_files import TraceFolder
+from anyclaude.wire.model_config import model_name
 
 _SHOWN = 10
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from anyclaude.cli.show import clock, model_name, or_dash, print_columns, print_json, say, seconds
+from anyclaude.cli.show import clock, or_dash, print_columns, print_json, say, seconds
 from anyclaude.cli.traced import NOTHING, load_trace, turn_numbers
 from anyclaude.config.settings import Settings
 from anyclaude.errors import TraceFailed, UsageError
 from anyclaude.launch.arguments import CommandLine
 from anyclaude.paths import Folders
 from anyclaude.telemetry.trace_files import Limits, Summary, TraceFolder, summary_of
+from anyclaude.wire.model_config import model_name
 
 _SHOWN = 40
 _MB = 1_000_000

@@ -27,7 +27,8 @@ from anyclaude.engine.model.state import Copied
 from anyclaude.engine.options import Options
 from anyclaude.engine.prompts import Prompted, Reader
 from anyclaude.errors import ModelRefused
-from anyclaude.wire.frames import Ask, Cancel, Failed, Generate, Loaded, Report, Told, Turn
+from anyclaude.wire.frames import Ask, Cancel, Failed, Generate, Loaded, Loading, Report, Told, Turn
+from anyclaude.wire.model_config import model_name
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +124,7 @@ class Owner:
             case Prompted():
                 self._submit(work)
             case LoadWeights():
-                if self._model(work.request_id, work.reader) is not None:
-                    self._report(Loaded(work.request_id, work.reader.capabilities))
+                self._load(work)
             case Cancel():
                 self.scheduler.cancel(work.id)
                 self._prompted.pop(work.id, None)
@@ -152,6 +152,14 @@ class Owner:
                     del self._asked[request_id]
                     self._report(Told(request_id, told))
 
+    def _load(self, work: LoadWeights) -> None:
+        wanted = work.reader.wanted
+        if not self.models.has(wanted):
+            size = f"{wanted.weights_bytes / 1e9:.1f} GB"
+            self._report(Loading(work.request_id, f"{model_name(str(wanted.folder))}, {size}"))
+        if self._model(work.request_id, work.reader) is not None:
+            self._report(Loaded(work.request_id, work.reader.capabilities))
+
     def _model(self, request_id: int, reader: Reader) -> ResidentModel | None:
         try:
             return self.models.get(reader.wanted, self._in_use())
@@ -169,7 +177,7 @@ class Owner:
         model = self._model(work.request.id, work.reader)
         if model is None:
             return
-        self.cache.name_model(model.fingerprint, model.folder.name)
+        self.cache.name_model(model.fingerprint, model.name)
         row = _row(work, model)
         if row.answer is not None:
             self._prompted[row.id] = work

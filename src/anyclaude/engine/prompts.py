@@ -36,7 +36,7 @@ from anyclaude.wire.frames import (
     Told,
     Turn,
 )
-from anyclaude.wire.model_config import window_in
+from anyclaude.wire.model_config import model_name, window_in
 
 _ASSUMED_WINDOW = 65_536
 log = logging.getLogger(__name__)
@@ -164,7 +164,8 @@ class Prompts:
             return known
         reader = self._read(folder)
         self._readers[folder] = reader
-        log.info("%s: %s, window %d", folder.name, ", ".join(reader.capabilities.classes), reader.capabilities.window)
+        told = reader.capabilities
+        log.info("%s: %s, window %d", model_name(model), ", ".join(told.classes), told.window)
         return reader
 
     def _read(self, folder: Path) -> Reader:

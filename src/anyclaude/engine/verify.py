@@ -58,7 +58,7 @@ def parity(cache: BlockCache, model: ResidentModel) -> Parity:
     with _found(cache, model, ids) as hit:
         cache.load(hit)
         if not (n := hit.n_tokens):
-            return Parity(model.folder.name, 0, 0.0, 0.0, 0.0, None, holds=True)
+            return Parity(model.name, 0, 0.0, 0.0, 0.0, None, holds=True)
         return _compared(model, hit, ids[: n + 1])
 
 
@@ -92,7 +92,7 @@ def _compared(model: ResidentModel, hit: Hit, ids: Ids) -> Parity:
     share = max(share for _, share in differences)
     mx.clear_cache()
     return Parity(
-        model=model.folder.name,
+        model=model.name,
         tokens=n,
         largest_difference=max(difference for difference, _ in differences),
         largest_share=share,

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from anyclaude import __version__
 from anyclaude.errors import DownloadFailed, ModelRefused
-from anyclaude.launch.model_store import check_model, is_hub_id, repository_of
+from anyclaude.launch.local_model import repository_of
+from anyclaude.launch.model_store import check_model, is_hub_id
 from anyclaude.launch.weights import Remote, fetch
 
 if TYPE_CHECKING:

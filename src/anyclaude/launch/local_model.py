@@ -19,12 +19,17 @@ def hub_folder(environ: Mapping[str, str]) -> Path:
     return Path(home).expanduser() / "hub"
 
 
+def repository_of(name: str, hub: Path) -> Path:
+    """Where the cache keeps the model of that hub id."""
+    return hub / f"models--{name.replace('/', '--')}"
+
+
 def window_of(model: str, hub: Path) -> int | None:
     """Tokens by the model's own config.json: a folder, or a hub id in the cache. None where it does not tell."""
     if model.startswith("/"):
         return window_in(read_object(Path(model) / "config.json"))
-    snapshots = hub / f"models--{model.replace('/', '--')}" / "snapshots"
-    windows = [window_in(read_object(path)) for path in sorted(snapshots.glob("*/config.json"))]
+    configs = sorted((repository_of(model, hub) / "snapshots").glob("*/config.json"))
+    windows = [window_in(read_object(path)) for path in configs]
     return next((window for window in windows if window), None)
 
 

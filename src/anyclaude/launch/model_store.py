@@ -99,10 +99,6 @@ def is_hub_id(name: str) -> bool:
     )
 
 
-def repository_of(name: str, hub: Path) -> Path:
-    return hub / f"models--{name.replace('/', '--')}"
-
-
 def _in_cache(repository: Path) -> LocalModel | None:
     name = repository.name.removeprefix("models--").replace("--", "/")
     try:

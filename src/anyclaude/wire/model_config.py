@@ -1,4 +1,5 @@
-"""What a model's config.json says (transformers' names), as far as both sides of the engine read it."""
+"""What a model's folder is called, and what its config.json says (transformers' names), as far as both sides of the
+engine read it."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -14,3 +15,11 @@ def window_in(config: Mapping[str, Any]) -> int | None:
             if isinstance(figure, int) and not isinstance(figure, bool) and figure > 0:
                 return figure
     return None
+
+
+def model_name(model: str) -> str:
+    """The last part of a name; of a snapshot in the hub's cache the model's, and not that of the commit."""
+    repository, is_snapshot, _ = model.rpartition("/snapshots/")
+    if is_snapshot and "models--" in repository:
+        return repository.rpartition("--")[2]
+    return model.rpartition("/")[2]

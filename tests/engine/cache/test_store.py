@@ -158,7 +158,7 @@ def test_a_hit_is_loaded_in_pieces(opened: Opened) -> None:
     first.close(10)
     cache = opened()
     with cache.match(MODEL, ids_of(run(0, 40))) as hit:
-        assert hit.n_bytes_to_load == 40 * TOKEN_BYTES
+        assert sum(held.n_bytes for held in hit.to_load) == 40 * TOKEN_BYTES
         steps = 0
         while not cache.load(hit, 8 * TOKEN_BYTES):
             steps += 1

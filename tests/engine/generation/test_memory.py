@@ -242,10 +242,10 @@ def test_after_a_fault_nothing_stays_leased_and_the_next_request_is_served(
     writing = on_disk.submit(model, some_ids(20, 1), 40)
     step_until(on_disk, lambda: writing.generated)
     reading = on_disk.submit(model, some_ids(1_400))
-    ahead(on_disk, model, some_ids(30, 2))
+    waiting = ahead(on_disk, model, some_ids(30, 2))
     on_disk.scheduler.step()
     assert on_disk.cache.statistics().n_leased
-    assert on_disk.scheduler.drop_all() == [reading.id, writing.id]
+    assert on_disk.scheduler.drop_all() == [reading.id, waiting.id, writing.id], "each of them is answered"
     assert on_disk.scheduler.is_idle
     assert on_disk.cache.statistics().n_leased == 0
     assert on_disk.generate(model, some_ids(1_400)).n_cached == 1_399

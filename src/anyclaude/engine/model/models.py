@@ -13,6 +13,7 @@ from anyclaude.engine.model.adapter import LayerCache, Model
 from anyclaude.engine.model.sampling import Defaults, Samplers
 from anyclaude.engine.model.state import Copied, Layout
 from anyclaude.errors import ModelRefused
+from anyclaude.wire.model_config import model_name
 
 
 @dataclass(eq=False)
@@ -27,6 +28,11 @@ class ResidentModel:
     defaults: Defaults
     nbytes: int
     last_used: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return model_name(str(self.folder))
 
 
 @dataclass(frozen=True)
