@@ -1,13 +1,15 @@
 """The engine's blocks from outside: what a person may do with them, what is read ahead of the user, what is private."""
 
+import sqlite3
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from anyclaude.wire.frames import Began, Chat, Piece, Prepare, Told
+from anyclaude.wire.frames import Began, Chat, Load, Piece, Prepare, Told
 from tests.support.engine import Answered, EngineClient, running_engine, said
 from tests.support.long_model import long_model
 from tests.support.marker_model import marker_model
@@ -113,6 +115,22 @@ def test_what_is_cleared_is_gone_from_memory_and_from_disk(tmp_path: Path, model
         assert engine.prepare(model, AHEAD)["n_prompt"] == 0
         again = engine.generate(model, a_conversation("cleared"))
     assert n_read(first) == n_read(again) == first.finished.n_prompt
+
+
+def test_what_is_cleared_is_gone_although_the_engine_ends_at_once(tmp_path: Path, model: Path) -> None:
+    with running_engine(tmp_path / "cache") as engine:
+        engine.generate(model, a_conversation("cleared"), ahead=AHEAD)
+        engine.tell("cache.clear")
+    with closing(sqlite3.connect(tmp_path / "cache" / "turns.sqlite3")) as file:
+        left = [file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("node", "name", "ahead")]
+    assert left == [0, 0, 0]
+
+
+def test_a_model_that_is_not_in_memory_is_said_to_be_loading(tmp_path: Path, model: Path) -> None:
+    with running_engine(tmp_path / "cache") as engine:
+        for told in (["Loading", "Loaded"], ["Loaded"]):
+            engine.send(Load(engine.new_id(), str(model)))
+            assert [type(engine.next()).__name__ for _ in told] == told
 
 
 def test_an_engine_that_may_not_delete_says_so_and_deletes_nothing(tmp_path: Path, model: Path) -> None:

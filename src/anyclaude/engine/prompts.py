@@ -165,7 +165,8 @@ class Prompts:
         reader = self._read(folder)
         self._readers[folder] = reader
         told = reader.capabilities
-        log.info("%s: %s, window %d", model_name(model), ", ".join(told.classes), told.window)
+        lost = f"; its template leaves out: {', '.join(told.loses)}" if told.loses else ""
+        log.info("%s: %s, window %d%s", model_name(model), ", ".join(told.classes), told.window, lost)
         return reader
 
     def _read(self, folder: Path) -> Reader:
