@@ -60,7 +60,7 @@ def test_what_is_listed_can_be_pinned_and_removed_by_its_digest(shared: EngineCl
     assert shared.tell("cache.rm", digest)["removed"] >= 1
     assert shared.tell("cache.rm", digest) == {"removed": 0}
     assert shared.tell("cache.pin", "no such digest") == {"pinned": []}
-    assert 1 < n_read(shared.generate(model, a_conversation("removed"))) < answer.finished.n_prompt
+    assert n_read(shared.generate(model, a_conversation("removed"))) > 256, "its first block is gone, too"
 
 
 def test_what_is_verified_is_sound_until_a_file_is_damaged(tmp_path: Path, model: Path) -> None:
