@@ -171,12 +171,12 @@ def test_what_a_project_begins_with_is_loaded_before_it_is_asked(tmp_path: Path,
 
 def test_a_request_overtakes_what_is_read_ahead_of_it_and_goes_on_from_there(tmp_path: Path) -> None:
     model = long_model(tmp_path / "long")
-    with running_engine(tmp_path / "cache", kv_disk_mb=0) as engine:
+    with running_engine(tmp_path / "cache", kv_write_mb_a_day=0) as engine:
         request = engine.start(model, said(LONG), ahead=AHEAD)
         next(engine.reports(request))
         engine.cancel(request)
         engine.tell("models")
-    with running_engine(tmp_path / "cache", kv_disk_mb=0) as engine:
+    with running_engine(tmp_path / "cache", kv_write_mb_a_day=0) as engine:
         engine.load(model)
         prepare = Prepare(engine.new_id(), str(model), AHEAD)
         engine.send(prepare)

@@ -37,6 +37,7 @@ class Threads:
         if limits.budget_bytes:
             store = BlockStore(folder / "blocks", limits, wake=lambda: to_models.put(Wake()))
         cache = BlockCache(options.kv_memory_bytes, store, StateCodec())
+        self._to_models = to_models
         self._owner = Owner(
             to_models,
             folder,
@@ -47,7 +48,7 @@ class Threads:
             manage=lambda owner, ask: manage(owner, ask, self._forget),
         )
         self._prompts = Prompts(
-            TurnStore(folder / "turns.sqlite3"),
+            TurnStore(folder / "turns.sqlite3" if limits.budget_bytes else None),
             versions(),
             report=report,
             pass_on=self._owner.put,
@@ -63,7 +64,8 @@ class Threads:
             thread.start()
 
     def put(self, request: Request) -> None:
-        if isinstance(request, Generate | CountTokens) and self._inbox.qsize() >= _MAX_WAITING:
+        n_waiting = self._inbox.qsize() + self._to_models.qsize()
+        if isinstance(request, Generate | CountTokens) and n_waiting >= _MAX_WAITING:
             self._report(Failed(request.id, "overloaded", f"{_MAX_WAITING} requests wait for the engine already"))
             return
         if isinstance(request, Cancel):  # at once where it runs already; again behind what is still to be rendered

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anyclaude.engine.generation.prefill import CHUNK, SMALL_CHUNK
-from anyclaude.engine.generation.scheduler import MAX_LIVE, Group
+from anyclaude.engine.generation.scheduler import LONG_WAIT_S, MAX_LIVE, Group
 from anyclaude.engine.model.adapter import LayerCache, Live, Model
 from anyclaude.wire.frames import Finished, RequestClass, Told
 from tests.support.models import Family, random_model
@@ -163,6 +163,17 @@ def test_of_two_main_requests_the_one_that_is_done_first_is_read_first(folders: 
     assert began(bench)[-3:] == [long.id, continued.id, short.id]
     assert long.n_prefilled == 3 * CHUNK
     assert [row.id for row in bench.done][-1] == long.id
+
+
+def test_a_long_prompt_that_has_waited_for_a_minute_goes_first(folders: dict[Family, Path]) -> None:
+    now = [0.0]
+    bench = Bench(clock=lambda: now[0])
+    model = bench.model(folders["qwen3"])
+    long = bench.submit(model, some_ids(900, 1))
+    now[0] = LONG_WAIT_S
+    short = bench.submit(model, some_ids(200, 2))
+    bench.finish()
+    assert began(bench) == [long.id, short.id]
 
 
 @pytest.mark.parametrize("family", KINDS)

@@ -58,6 +58,10 @@ class BlockCache:
         self._hear()
         return self._finding.match(fingerprint, ids, needs_snapshot, most)
 
+    def known(self, fingerprint: bytes, ids: Ids, *, needs_snapshot: bool = False, most: int | None = None) -> int:
+        """How many tokens `match` would find now. Nothing is leased, counted or used by asking."""
+        return self._finding.known(fingerprint, ids, needs_snapshot, most)
+
     def load(self, hit: Hit, most_bytes: int | None = None) -> bool:
         """Reads what is on disk only, `most_bytes` or a little more at a time; False: call again. What cannot be read
         is dropped, and the hit ends before it."""

@@ -27,6 +27,14 @@ class Finding:
         self.n_hit += hit.n_tokens
         return hit
 
+    def known(self, fingerprint: bytes, ids: Ids, needs_snapshot: bool, most: int | None) -> int:
+        data, root = bytes_of(ids[:most]), self._tree.root(fingerprint)
+        pieces = find(root, data, self._tree.n_tokens)
+        if needs_snapshot:
+            kept = deepest_snapshot(root, pieces, data)
+            return kept.end if kept else 0
+        return sum(piece.n_used for piece in pieces)
+
     def load(self, hit: Hit, most_bytes: int | None) -> bool:
         n_read = 0
         while wanted := hit.to_load:

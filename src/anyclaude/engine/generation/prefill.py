@@ -22,8 +22,7 @@ SMALL_LOAD_BYTES = 1 << 26
 def known_tokens(row: Row, cache: BlockCache) -> int:
     """How much of its prompt need not be read, as things are now."""
     needs_snapshot = row.model.layout.needs_snapshots
-    with cache.match(row.model.fingerprint, row.ids, needs_snapshot=needs_snapshot, most=row.n_prompt - 1) as hit:
-        return hit.n_tokens
+    return cache.known(row.model.fingerprint, row.ids, needs_snapshot=needs_snapshot, most=row.n_prompt - 1)
 
 
 def begin(row: Row, cache: BlockCache, report: Callable[[Report], None], most_bytes: int) -> bool:

@@ -53,6 +53,7 @@ class Row:
     n_cached: int = 0
     n_done: int = 0
     n_known: int = 0
+    came_at: float = 0.0
     n_prefilled: int = 0
 
     @property

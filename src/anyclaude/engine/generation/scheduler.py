@@ -33,6 +33,7 @@ from anyclaude.wire.frames import Finished, FinishReason, Report, Told
 
 MAX_ROWS = 64
 MAX_LIVE = 8
+LONG_WAIT_S = 60.0
 _PADDING_SHARE = 0.25
 _SMALL_PADDING = 1024
 
@@ -128,7 +129,7 @@ class Scheduler:
         """Whatever was to be read ahead of the user of this model gives way."""
         if row.answer is not None:
             self._give_way([other for other in self._reading if other.answer is None and other.model is row.model])
-        row.n_known = known_tokens(row, self._cache)
+        row.n_known, row.came_at = known_tokens(row, self._cache), self._clock()
         self._reading.append(row)
 
     def cancel(self, request_id: int) -> None:
@@ -171,9 +172,10 @@ class Scheduler:
         return sum(len(group.rows) for group in self._groups)
 
     def _next(self) -> Row | None:
-        """Who reads now: of equals the one that is done first. While one waits for memory nobody else begins, or it
-        might wait for ever."""
-        waiting = sorted(self._reading, key=lambda row: (row.rank, row.n_left))
+        """Who reads now: of equals the one that is done first, unless one has waited for long. While one waits for
+        memory nobody else begins, or it might wait for ever."""
+        now = self._clock()
+        waiting = sorted(self._reading, key=lambda row: (row.rank, now - row.came_at < LONG_WAIT_S, row.n_left))
         if self._groups:
             waiting = [row for row in waiting if row.answer is not None]
         if waiting and not waiting[0].is_begun and not self._admits(waiting[0]):
