@@ -128,7 +128,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("trace_days", count, "traces are deleted after so many days", 7),
     Setting("engine_memory_mb", count, "what the engine's models and their state may take, in MB; a share if unset"),
     Setting("kv_memory_mb", count, "what the engine keeps of prompts' state in memory, in MB; a share if unset"),
-    Setting("kv_disk_mb", amount, "what the engine keeps of prompts' state on disk, in MB; 0 keeps none", 20_000),
+    Setting("kv_disk_mb", amount, "what the engine keeps of prompts' state on disk, in MB; 0 writes none", 20_000),
     Setting("kv_disk_days", count, "prompts' state on disk is deleted after so many days without use", 30),
     Setting("kv_write_mb_a_day", amount, "what the engine may write to disk in a day, in MB", 40_000),
     Setting("private", switch, "write no turns, traces or caches of this launch", False, option="private", bare="true"),
