@@ -30,6 +30,7 @@ from anyclaude.errors import ModelRefused
 from anyclaude.wire.frames import Ask, Cancel, Failed, Generate, Loaded, Loading, Report, Told, Turn
 from anyclaude.wire.model_config import model_name
 
+_BUFFER_SHARE = 16
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +76,9 @@ class Owner:
         self._prompted: dict[int, Prompted] = {}
         self.cache = cache
         self.models = Models(options.memory_bytes, self.copied, time.monotonic)
-        memory = EngineMemory(options.memory_bytes, cache, self.models, self._in_use)
+        buffers = options.memory_bytes // _BUFFER_SHARE
+        mx.set_cache_limit(buffers)  # what MLX keeps of freed memory is part of the budget, too
+        memory = EngineMemory(options.memory_bytes - buffers, cache, self.models, self._in_use)
         self.scheduler = Scheduler(
             self.cache, self.copied, report=report, ended=self._ended, clock=time.monotonic, memory=memory
         )

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anyclaude.engine.cache.blocks import BlockCache
+from anyclaude.engine.cache.limits import StoreLimits
+from anyclaude.engine.cache.store import BlockStore
 from anyclaude.engine.generation.row import Row
 from anyclaude.engine.model import adapter
 from anyclaude.engine.model.models import ResidentModel
 from tests.support.models import CUTTABLE, FAMILIES, Family, random_model
-from tests.support.rows import Bench, some_ids
+from tests.support.rows import Bench, codec, some_ids
 
 TOLERANCE = 2e-4
 N_OUT = 6
@@ -124,6 +126,29 @@ def test_hit_other_and_miss_in_one_batch_say_the_same_as_alone(folders: dict[Fam
     assert bench.copied.joined
     for row in rows:
         assert_same(model, row)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_state_that_comes_back_from_disk_says_the_same(
+    folders: dict[Family, Path], tmp_path: Path, family: Family
+) -> None:
+    def on_disk() -> Bench:
+        return Bench(BlockCache(1 << 30, BlockStore(tmp_path / "blocks", StoreLimits(keep_free_bytes=0)), codec()))
+
+    before = on_disk()
+    first = listening(before, before.model(folders[family]), some_ids(700), head_end=300, ends=(300,))
+    run(before, first)
+    before.cache.close()
+    again = on_disk()
+    model = again.model(folders[family])
+    follow = listening(again, model, [*some_ids(700), *first.generated, *some_ids(40, 1)], head_end=300, ends=(300,))
+    other = listening(again, model, [*some_ids(300), *some_ids(90, 2)], head_end=300, ends=(300,))
+    run(again, follow, other)
+    assert again.cache.statistics().n_loaded
+    assert (follow.n_cached, other.n_cached) == (700 + N_OUT, 300)
+    assert_same(model, follow)
+    assert_same(model, other)
+    again.cache.close()
 
 
 def test_after_eviction_it_is_computed_again_and_the_same(folders: dict[Family, Path]) -> None:
