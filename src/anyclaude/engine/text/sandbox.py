@@ -7,6 +7,7 @@ grows too large raises OutOfBounds.
 import ctypes
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -27,6 +28,7 @@ Value = TypeVar("Value")
 MAX_CHARS = 64 << 20
 _MAX_NUMBER = 1 << 256
 _MAX_INDENT = 16
+_SOON = 100_000  # steps of the interpreter, which looks for an interruption now and then
 _WIDE = re.compile(r"\d{4}|\{[^{}]*\{|%[^a-zA-Z%]*\*")
 _NOT_ASCII = re.compile("[\u0080-\U000effff]")  # what shields are made of stays
 _UNBOUNDED_METHODS = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill", "translate"})
@@ -46,13 +48,19 @@ class _Interrupted(BaseException):
 
 
 def within(seconds: float, work: Callable[[], Value]) -> Value:
-    """Raises OutOfBounds when `work` takes longer. Nothing of the interruption is left behind."""
+    """Raises OutOfBounds when `work` takes longer. Nothing of the interruption is left behind.
+
+    An interruption that is on its way is waited for, not called off: CPython 3.11 would go on looking for it, for ever
+    where a tracer runs.
+    """
     lock, thread = threading.Lock(), threading.get_ident()
-    is_done = False
+    is_done = is_thrown = False
 
     def interrupt() -> None:
+        nonlocal is_thrown
         with lock:
             if not is_done:
+                is_thrown = True
                 _throw(thread, _Interrupted)
 
     timer = threading.Timer(seconds, interrupt)
@@ -65,13 +73,15 @@ def within(seconds: float, work: Callable[[], Value]) -> Value:
             timer.cancel()
             with lock:
                 is_done = True
-                _throw(thread, None)
+            if is_thrown and not isinstance(sys.exception(), _Interrupted):
+                for _ in range(_SOON):
+                    pass
     except _Interrupted:
         raise OutOfBounds(f"takes longer than {seconds:g} s") from None
 
 
-def _throw(thread: int, kind: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
+def _throw(thread: int, kind: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 class _BoundedCode(CodeGenerator):
