@@ -25,20 +25,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def session(home: Home, model: Path, **environment: str) -> Generator[dict[str, str]]:
     """A launch that waits, and the client's settings."""
-    process = home.start("--no-launch", "--model", f"mlx/{model}", **environment)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        settings: dict[str, str] = {}
-        while "ANTHROPIC_MODEL" not in settings or "no_proxy" not in settings:
-            line = process.stdout.readline()
-            assert line, process.stderr.read()
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            settings[name] = value.strip("'")
+    with home.waiting_session("--model", f"mlx/{model}", **environment) as settings:
         yield settings
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 def ask(settings: dict[str, str], words: str) -> Any:

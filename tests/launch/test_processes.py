@@ -29,20 +29,8 @@ Start = Callable[[Script], ScriptedBackend]
 @contextmanager
 def waiting_session(home: Home, backend: ScriptedBackend, **environment: str) -> Generator[dict[str, str]]:
     """`--no-launch`: a session that lasts as long as its process, and the settings that it printed."""
-    process = home.start("--no-launch", "--mode", "openai", "--base-url", backend.url, **environment)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        settings: dict[str, str] = {"pid": str(process.pid)}
-        while "no_proxy" not in settings or "ANTHROPIC_MODEL" not in settings:
-            line = process.stdout.readline()
-            assert line, process.stderr.read()
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            settings[name] = value.strip("'")
+    with home.waiting_session("--mode", "openai", "--base-url", backend.url, **environment) as settings:
         yield settings
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 def ask(settings: dict[str, str], words: str = "hello") -> Any:

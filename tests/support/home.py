@@ -55,6 +55,24 @@ class Home(Struct, frozen=True):
             env=self.environment | environment,
         )
 
+    @contextmanager
+    def waiting_session(self, *arguments: str, **environment: str) -> Generator[dict[str, str]]:
+        """`--no-launch`: a session that lasts as long as its process, its `pid`, and the settings that it printed."""
+        process = self.start("--no-launch", *arguments, **environment)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            settings: dict[str, str] = {"pid": str(process.pid)}
+            while "ANTHROPIC_MODEL" not in settings or "no_proxy" not in settings:
+                line = process.stdout.readline()
+                assert line, process.stderr.read()
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                settings[name] = value.strip("'")
+            yield settings
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
     def status(self) -> list[dict[str, Any]]:
         """The running gateways, as `status --json` tells."""
         answer = self.run("status", "--json")

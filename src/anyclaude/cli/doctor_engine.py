@@ -15,7 +15,7 @@ from anyclaude.launch.arguments import CommandLine
 from anyclaude.launch.engine_choice import pull_line
 from anyclaude.launch.local_model import hub_folder
 from anyclaude.launch.model_store import LocalModel, find_model
-from anyclaude.launch.recommend import this_machine
+from anyclaude.launch.recommend import gigabytes, this_machine
 from anyclaude.paths import Folders
 
 _BLAS_PACKAGE = "libopenblas0-pthread"
@@ -28,9 +28,9 @@ def engine_findings(settings: Settings, models: Sequence[LocalModel]) -> Iterato
     yield _models(models, pull_line(machine))
     for model in models:
         if model.weights_bytes >= machine.budget_bytes:
-            what = f"{model.name} takes {model.weights_bytes / 1e9:.1f} GB, the engine may have "
+            what = f"{model.name} takes {gigabytes(model.weights_bytes)}, the engine may have "
             do = "setting engine_memory_mb, if the machine has more to give; else a smaller model"
-            yield Finding("note", "engine", f"{what}{machine.budget_bytes / 1e9:.1f} GB", do)
+            yield Finding("note", "engine", f"{what}{gigabytes(machine.budget_bytes)}", do)
     if machine.accelerator == "none":
         yield _blas()
     if machine.accelerator == "cuda" and settings.engine_memory_mb is None:

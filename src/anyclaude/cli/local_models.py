@@ -20,7 +20,7 @@ from anyclaude.launch.model_store import (
     last_used,
     used_at,
 )
-from anyclaude.launch.recommend import MEMORY_SHARE, STATES, Advice, advise, this_machine
+from anyclaude.launch.recommend import MEMORY_SHARE, STATES, Advice, advise, gigabytes, this_machine
 from anyclaude.launch.server import ServerClient, running
 from anyclaude.paths import Folders
 
@@ -207,7 +207,3 @@ def _verdict(advice: Advice) -> list[str]:
         case "apple":
             pass
     return lines
-
-
-def gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"

@@ -17,7 +17,7 @@ def manage(owner: Owner, ask: Ask, forget_turns: Callable[[], None]) -> Value | 
         case "statistics":
             return owner.statistics()
         case "models":
-            return {"models": owner.statistics()["models"]}
+            return {"models": owner.loaded_models()}
         case "unload":
             return _unload(owner, ask.names)
         case "cache.ls":

@@ -202,12 +202,15 @@ class Owner:
             if not isinstance(error, RuntimeError | ValueError | MemoryError):
                 raise
 
+    def loaded_models(self) -> list[dict[str, Any]]:
+        return [{"folder": str(model.folder), "bytes": model.nbytes} for model in self.models]
+
     def statistics(self) -> Value:
         return {
             "cache": msgspec.to_builtins(self.cache.statistics()),
             "scheduler": msgspec.to_builtins(self.scheduler.statistics()),
             "copied": asdict(self.copied),
-            "models": [{"folder": str(model.folder), "bytes": model.nbytes} for model in self.models],
+            "models": self.loaded_models(),
             "memory": {
                 "active": mx.get_active_memory(),
                 "peak": mx.get_peak_memory(),

@@ -11,14 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from anyclaude.engine.model import adapter
 from anyclaude.engine.model.adapter import LayerCache, Model
-from anyclaude.engine.model.state import ROOM, Copied, Layout, StateCodec, StatePayload
+from anyclaude.engine.model.state import ROOM, Copied, Layout, StateCodec, StatePayload, number
 
 _N_PROMPT, _N_BLOCK, _N_ANSWER = 2048, 256, 16
 _SPEED_BYTES = 64 << 20
@@ -67,7 +67,7 @@ def _parity(model: Model, layout: Layout, n_logits: int) -> dict[str, Any]:
     return {
         "tokens": _N_PROMPT,
         "equal_tokens": ours[0] == theirs[0],
-        "largest_difference": max(_number(mx.abs(a - b).max()) for a, b in zip(ours[1], theirs[1], strict=True)),
+        "largest_difference": max(number(mx.abs(a - b).max()) for a, b in zip(ours[1], theirs[1], strict=True)),
         "read_s": read_s,
         "restore_s": restore_s,
     }
@@ -90,7 +90,7 @@ def _answer(model: Model, caches: list[LayerCache], token: int) -> tuple[list[in
     for _ in range(_N_ANSWER):
         logits = model(mx.array([[token]]), cache=caches)[:, -1, :].astype(mx.float32)
         chances.append(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-        token = int(_number(mx.argmax(logits, axis=-1)))
+        token = int(number(mx.argmax(logits, axis=-1)))
         tokens.append(token)
     return tokens, chances
 
@@ -104,7 +104,7 @@ def _mask() -> dict[str, Any]:
 
     def choose() -> None:
         masked = mx.where(mx.array(allowed.tolist()), logits, mx.array(-float("inf"), logits.dtype))
-        chosen.append(int(_number(mx.argmax(masked, axis=-1))))
+        chosen.append(int(number(mx.argmax(masked, axis=-1))))
 
     choose()
     return {"holds": chosen == [511], "seconds": _timed(choose)}
@@ -125,10 +125,6 @@ def _reload(scratch: Path) -> dict[str, Any]:
         write_s = _timed(write)
         read_s = _timed(lambda: mx.eval(mx.array(np.frombuffer(path.read_bytes(), np.uint8))))
     return {"bytes": _SPEED_BYTES, "write_s": write_s, "read_s": read_s}
-
-
-def _number(array: mx.array) -> float:
-    return float(cast("float", array.item()))
 
 
 def _timed(work: Callable[[], Any]) -> float:

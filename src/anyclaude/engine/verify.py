@@ -19,7 +19,7 @@ from anyclaude.engine.cache.seam import Ids
 from anyclaude.engine.model import adapter
 from anyclaude.engine.model.adapter import LayerCache, Model
 from anyclaude.engine.model.models import ResidentModel
-from anyclaude.engine.model.state import StatePayload
+from anyclaude.engine.model.state import StatePayload, number
 
 MOST_TOKENS = 512
 # Of the largest value of the same kind. State that was computed in other chunks, or beside other rows, is rounded
@@ -97,7 +97,7 @@ def _compared(model: ResidentModel, hit: Hit, ids: Ids) -> Parity:
         largest_difference=max(difference for difference, _ in differences),
         largest_share=share,
         tolerance=tolerance,
-        equal_tokens=_number(mx.argmax(answers[0])) == _number(mx.argmax(answers[1])),
+        equal_tokens=number(mx.argmax(answers[0])) == number(mx.argmax(answers[1])),
         holds=share <= tolerance,
     )
 
@@ -116,12 +116,8 @@ def _difference(one: mx.array, other: mx.array) -> tuple[float, float]:
     one, other = one.astype(mx.float32), other.astype(mx.float32)
     apart = mx.where(one == other, 0.0, mx.abs(one - other))
     apart = mx.where(mx.isfinite(apart), apart, float("inf"))
-    largest = _number(mx.where(mx.isfinite(other), mx.abs(other), 0.0).max())
-    difference = min(_number(apart.max()), float_info.max)
+    largest = number(mx.where(mx.isfinite(other), mx.abs(other), 0.0).max())
+    difference = min(number(apart.max()), float_info.max)
     if difference == 0.0 or largest == 0.0:
         return difference, 0.0 if difference == 0.0 else float_info.max
     return difference, min(difference / largest, float_info.max)
-
-
-def _number(array: mx.array) -> float:
-    return float(cast("float", array.item()))

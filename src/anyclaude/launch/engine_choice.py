@@ -9,7 +9,7 @@ from anyclaude.config.table import ENGINE_SETTINGS
 from anyclaude.errors import NoBackend, SettingError
 from anyclaude.launch.choice import ASSUMED_WINDOW, SMALL_WINDOW, Choice, output_limit, small_window_note
 from anyclaude.launch.model_store import PREFIX, LocalModel, check_model, find_model, known_models, used_at
-from anyclaude.launch.recommend import Machine, advise, rank, this_machine, tokens_that_fit
+from anyclaude.launch.recommend import Machine, advise, gigabytes, rank, this_machine, tokens_that_fit
 
 ENGINE_URL = "engine"  # where other modes have an address
 _STEP = 1024  # windows are told in whole thousands
@@ -71,8 +71,8 @@ def _best(hub: Path, machine: Machine, used: Mapping[str, float]) -> LocalModel:
     if not fitting:
         least = min(models, key=lambda model: model.weights_bytes)
         raise NoBackend(
-            f"no model here fits: {least.name} takes {_gb(least.weights_bytes)}, and the engine may have "
-            f"{_gb(machine.budget_bytes)} (setting engine_memory_mb). {pull_line(machine)}"
+            f"no model here fits: {least.name} takes {gigabytes(least.weights_bytes)}, and the engine may have "
+            f"{gigabytes(machine.budget_bytes)} (setting engine_memory_mb). {pull_line(machine)}"
         )
     known = [model for model in fitting if rank(model.name) is not None]
     if known:
@@ -89,7 +89,7 @@ def pull_line(machine: Machine) -> str:
     best = advise(machine).best
     if best is None:
         return "None that anyclaude knows suits this machine's memory; `anyclaude models recommend` tells more."
-    size = _gb(best.model.weights_bytes)
+    size = gigabytes(best.model.weights_bytes)
     return f"One that suits this machine (about {size}):\n  anyclaude models pull {best.model.name}"
 
 
@@ -108,7 +108,8 @@ def _notes(model: LocalModel, machine: Machine, window: int | None, *, is_named:
     if machine.accelerator == "none":
         yield "the engine computes on the CPU here: expect a long first prompt (`anyclaude models recommend`)"
     if model.weights_bytes >= machine.budget_bytes:
-        yield f"its weights take {_gb(model.weights_bytes)}; the engine may have {_gb(machine.budget_bytes)}"
+        takes, may_have = gigabytes(model.weights_bytes), gigabytes(machine.budget_bytes)
+        yield f"its weights take {takes}; the engine may have {may_have}"
     if not model.chats:
         yield "it has no chat template: it may refuse every prompt"
     if window is None:
@@ -121,7 +122,3 @@ def _notes(model: LocalModel, machine: Machine, window: int | None, *, is_named:
         yield f"context_window is {window:,}, more than the {model.context_window:,} tokens that the model was made for"
     if window < SMALL_WINDOW:
         yield small_window_note(window)
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"

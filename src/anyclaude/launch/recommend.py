@@ -90,3 +90,8 @@ def rank(name: str) -> int | None:
 def tokens_that_fit(machine: Machine, weights_bytes: int, kv_bytes: int) -> int:
     """Tokens of one conversation whose state fits beside the weights; 0 where not even the weights do."""
     return max(0, int((machine.budget_bytes - weights_bytes) / (STATES * kv_bytes)))
+
+
+def gigabytes(n_bytes: int) -> str:
+    """For a person to read."""
+    return f"{n_bytes / 1e9:.1f} GB"

@@ -119,6 +119,13 @@ class BlockCache:
         self._tree.budget.n_bytes = budget_bytes
         self._tree.make_room(0, PINNED)
 
+    def give_up(self, n_bytes: int) -> None:
+        """So much less than is held now, once: the budget stays as it is."""
+        budget = self._tree.budget
+        n_allowed = budget.n_bytes
+        self.set_budget(max(0, budget.n_held - n_bytes))
+        self.set_budget(n_allowed)
+
     def name_model(self, fingerprint: bytes, model: str) -> None:
         """How files and lists call it, whatever files that are there already call it."""
         self._writing.models[fingerprint] = model

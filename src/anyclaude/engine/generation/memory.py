@@ -32,14 +32,9 @@ class EngineMemory:
     def make_room(self, row: Row) -> None:
         """Blocks first: they can come back from disk. Then models that nobody uses."""
         if (missing := self._missing(row)) > 0:
-            self._give_up_blocks(missing)
+            self._cache.give_up(missing)
         while self._missing(row) > 0 and self._models.unload_idle(self._in_use()):
             pass
 
     def _missing(self, row: Row) -> int:
         return mx.get_active_memory() + _PEAK * row.model.layout.row_bytes(row.n_prompt + ROOM) - self._n_bytes
-
-    def _give_up_blocks(self, n_bytes: int) -> None:
-        before = self._cache.statistics()
-        self._cache.set_budget(max(0, before.held_bytes - n_bytes))
-        self._cache.set_budget(before.budget_bytes)

@@ -69,14 +69,12 @@ class Models:
 
     def get(self, wanted: Wanted, in_use: frozenset[Path]) -> ResidentModel:
         """Loaded now if it is not. Models that are `in_use` stay. Raises ModelRefused."""
-        found = self._resident.get(wanted.folder)
-        if found is None or found.fingerprint != wanted.fingerprint:
-            found = None
+        if not self.has(wanted):
             self.unload(wanted.folder)
             self._make_room(wanted.weights_bytes, in_use)
-            found = self._loaded(wanted)
-            self._resident[wanted.folder] = found
+            self._resident[wanted.folder] = self._loaded(wanted)
             self.n_loads += 1
+        found = self._resident[wanted.folder]
         found.last_used = self._clock()
         return found
 

@@ -143,6 +143,11 @@ class Layout:
         return 0
 
 
+def number(array: mx.array) -> float:
+    """The one value of an array: waits until it is computed."""
+    return float(cast("float", array.item()))
+
+
 def nbytes_of(caches: Sequence[LayerCache]) -> int:
     return sum(cache.nbytes for cache in caches if not _is_fresh(cache))
 
